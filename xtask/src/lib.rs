@@ -1,0 +1,1 @@
+//! House automation: the checks that no lint can express live in `tests/tidy.rs`.
