@@ -1,0 +1,117 @@
+//! Element types.
+
+use std::{fmt, str::FromStr};
+
+/// The element type of a tensor, as ONNX's `TensorProto.DataType` lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DType {
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary64.
+    F64,
+    /// IEEE 754 binary16.
+    F16,
+    /// bfloat16.
+    BF16,
+    /// 8-bit float, 4 exponent bits, finite with NaN.
+    F8E4M3FN,
+    /// As [`DType::F8E4M3FN`] without negative zero.
+    F8E4M3FNUZ,
+    /// 8-bit float, 5 exponent bits.
+    F8E5M2,
+    /// As [`DType::F8E5M2`] without negative zero and infinities.
+    F8E5M2FNUZ,
+    /// Signed 4-bit integer, two to a byte, low nibble first.
+    I4,
+    /// Unsigned 4-bit integer, two to a byte, low nibble first.
+    U4,
+    /// Signed 8-bit integer.
+    I8,
+    /// Unsigned 8-bit integer.
+    U8,
+    /// Signed 16-bit integer.
+    I16,
+    /// Unsigned 16-bit integer.
+    U16,
+    /// Signed 32-bit integer.
+    I32,
+    /// Unsigned 32-bit integer.
+    U32,
+    /// Signed 64-bit integer.
+    I64,
+    /// Unsigned 64-bit integer.
+    U64,
+    /// One byte, 0 or 1.
+    Bool,
+    /// UTF-8 text; stored as a little-endian `u32` length and the bytes, one element after another.
+    Str,
+}
+
+/// Every type with its short name and its width in bits; text has no fixed width.
+const TABLE: &[(DType, &str, usize)] = &[
+    (DType::F32, "f32", 32),
+    (DType::F64, "f64", 64),
+    (DType::F16, "f16", 16),
+    (DType::BF16, "bf16", 16),
+    (DType::F8E4M3FN, "f8e4m3fn", 8),
+    (DType::F8E4M3FNUZ, "f8e4m3fnuz", 8),
+    (DType::F8E5M2, "f8e5m2", 8),
+    (DType::F8E5M2FNUZ, "f8e5m2fnuz", 8),
+    (DType::I4, "i4", 4),
+    (DType::U4, "u4", 4),
+    (DType::I8, "i8", 8),
+    (DType::U8, "u8", 8),
+    (DType::I16, "i16", 16),
+    (DType::U16, "u16", 16),
+    (DType::I32, "i32", 32),
+    (DType::U32, "u32", 32),
+    (DType::I64, "i64", 64),
+    (DType::U64, "u64", 64),
+    (DType::Bool, "bool", 8),
+    (DType::Str, "str", 0),
+];
+
+impl DType {
+    fn row(self) -> &'static (DType, &'static str, usize) {
+        TABLE.iter().find(|row| row.0 == self).expect("every type has a row in TABLE")
+    }
+
+    /// The short name, as in the text form.
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// Width of one element in bits; 0 for text.
+    pub fn bits(self) -> usize {
+        self.row().2
+    }
+
+    /// Bytes that `count` packed elements take; `None` for text or when the product overflows.
+    pub fn bytes_for(self, count: usize) -> Option<usize> {
+        match self.bits() {
+            0 => None,
+            bits => count.checked_mul(bits).map(|it| it.div_ceil(8)),
+        }
+    }
+
+    /// Whether the type is a floating-point type.
+    pub fn is_float(self) -> bool {
+        use DType::{BF16, F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ, F16, F32, F64};
+        matches!(self, F32 | F64 | F16 | BF16 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ)
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for DType {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let row = TABLE.iter().find(|row| row.1 == text);
+        row.map(|row| row.0).ok_or_else(|| format!("unknown element type `{text}`"))
+    }
+}

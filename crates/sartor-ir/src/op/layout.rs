@@ -1,0 +1,34 @@
+//! Operators that move elements without computing (<https://onnx.ai/onnx/operators/>).
+
+mod reshape;
+mod select;
+
+pub(super) use reshape::{
+    axes_reshape, axes_shape, infer_expand, infer_size, infer_squeeze, infer_unsqueeze,
+};
+pub use reshape::{Flatten, Reshape, Shape, Transpose};
+pub(crate) use select::slice_bounds;
+pub(super) use select::{axes_slice, infer_pad, infer_range, infer_slice};
+pub use select::{Concat, ConstantOfShape, Gather, Pad, PadMode, Split};
+
+/// An axis counted from the front.
+///
+/// # Errors
+/// An axis outside `-rank..rank`.
+pub(crate) fn normalize_axis(axis: i64, rank: usize) -> Result<usize, String> {
+    let signed = rank as i64;
+    match axis {
+        it if (0..signed).contains(&it) => Ok(it as usize),
+        it if (-signed..0).contains(&it) => Ok((it + signed) as usize),
+        _ => Err(format!("axis {axis} is out of range for rank {rank}")),
+    }
+}
+
+/// Several axes counted from the front, in ascending order.
+pub(crate) fn normalize_axes(axes: &[i64], rank: usize) -> Result<Vec<usize>, String> {
+    let mut list = axes.iter().map(|&it| normalize_axis(it, rank)).collect::<Result<Vec<_>, _>>()?;
+    list.sort_unstable();
+    let count = list.len();
+    list.dedup();
+    if list.len() < count { Err(format!("axes {axes:?} repeat an axis")) } else { Ok(list) }
+}
