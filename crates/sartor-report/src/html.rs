@@ -176,7 +176,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::record::NodeEstimate;
+    use crate::record::{Ceiling, NodeEstimate};
     use crate::sample::sample;
 
     /// Elements that have no end tag.
@@ -260,6 +260,11 @@ mod tests {
         for latency_s in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-300, 1e300] {
             for node in &mut record.nodes_after {
                 *node = NodeEstimate { latency_s, macs: u64::MAX, bytes: 1, ..node.clone() };
+            }
+            for ceiling in &mut record.chip.ceilings {
+                let (Ceiling::Compute { macs_per_s: it, .. }
+                | Ceiling::Memory { bytes_per_s: it, .. }) = ceiling;
+                *it = latency_s;
             }
             let page = to_html(&record);
             well_formed(&page);

@@ -9,7 +9,7 @@ use super::axis::time_marks;
 use crate::format::seconds;
 use crate::pairs::Pair;
 
-/// More nodes than this are summed up in a last pair of bars.
+/// More nodes than this are summed up in a sentence.
 const SHOWN: usize = 20;
 /// Height of a name and its two bars.
 const ROW: usize = 38;
@@ -25,7 +25,7 @@ struct Bars {
 
 /// The plot with its legend; nothing where no node takes time.
 pub(super) fn figure(pairs: &[Pair<'_>]) -> Markup {
-    let bars = bars(pairs);
+    let (bars, rest) = bars(pairs);
     let sides = bars.iter().flat_map(|it| [it.before_s, it.after_s]).flatten();
     let longest_s = sides.filter(|it| it.is_finite()).fold(0.0, f64::max);
     html! {
@@ -39,37 +39,35 @@ pub(super) fn figure(pairs: &[Pair<'_>]) -> Markup {
                     }
                 }
                 (plot(&bars, longest_s))
+                @if let Some(rest) = rest {
+                    p.note { (rest.name) ": " (times(&rest)) }
+                }
             }
         }
     }
 }
 
-/// The slowest nodes in graph order, then the rest as one.
-fn bars(pairs: &[Pair<'_>]) -> Vec<Bars> {
+/// The slowest nodes in graph order, and the sum of the others.
+fn bars(pairs: &[Pair<'_>]) -> (Vec<Bars>, Option<Bars>) {
     let mut by_time: Vec<usize> = (0..pairs.len()).collect();
     by_time.sort_by(|a, b| pairs[*b].longest_s().total_cmp(&pairs[*a].longest_s()));
     let (slow, rest) = by_time.split_at(SHOWN.min(pairs.len()));
     let mut slow = slow.to_vec();
     slow.sort_unstable();
-    let mut bars: Vec<_> = slow
-        .into_iter()
-        .filter_map(|i| {
-            Some(Bars {
-                name: pairs[i].node()?.name.clone(),
-                before_s: pairs[i].before.map(|node| node.latency_s),
-                after_s: pairs[i].after.map(|node| node.latency_s),
-            })
+    let bars = slow.into_iter().filter_map(|i| {
+        Some(Bars {
+            name: pairs[i].node()?.name.clone(),
+            before_s: pairs[i].before.map(|node| node.latency_s),
+            after_s: pairs[i].after.map(|node| node.latency_s),
         })
-        .collect();
-    if !rest.is_empty() {
-        let rest = || rest.iter().map(|i| &pairs[*i]);
-        bars.push(Bars {
-            name: format!("{} other nodes together", rest().count()),
-            before_s: Some(rest().filter_map(|pair| pair.before).map(|it| it.latency_s).sum()),
-            after_s: Some(rest().filter_map(|pair| pair.after).map(|it| it.latency_s).sum()),
-        });
-    }
-    bars
+    });
+    let others = || rest.iter().map(|i| &pairs[*i]);
+    let rest = Bars {
+        name: format!("All other nodes ({}) together", rest.len()),
+        before_s: Some(others().filter_map(|pair| pair.before).map(|it| it.latency_s).sum()),
+        after_s: Some(others().filter_map(|pair| pair.after).map(|it| it.latency_s).sum()),
+    };
+    (bars.collect(), (pairs.len() > SHOWN).then_some(rest))
 }
 
 fn plot(bars: &[Bars], longest_s: f64) -> Markup {
@@ -146,11 +144,13 @@ mod tests {
                 ..node.clone()
             })
             .collect();
-        let bars = bars(&pairs(&nodes, &nodes));
-        assert_eq!(bars.len(), SHOWN + 1);
-        assert_eq!(bars[0].name, "n30");
-        assert_eq!(bars[SHOWN].name, "30 other nodes together");
-        assert_eq!(bars[SHOWN].after_s, Some(435.0));
+        let (shown, rest) = bars(&pairs(&nodes, &nodes));
+        assert_eq!(shown.len(), SHOWN);
+        assert_eq!(shown[0].name, "n30");
+        let rest = rest.unwrap();
+        assert_eq!(rest.name, "All other nodes (30) together");
+        assert_eq!(rest.after_s, Some(435.0));
+        assert!(bars(&pairs(&nodes[..SHOWN], &[])).1.is_none());
     }
 
     #[test]

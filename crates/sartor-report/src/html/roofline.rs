@@ -12,7 +12,7 @@ use crate::format::{seconds, si, significant};
 use crate::record::{Ceiling, NodeEstimate, Record};
 
 /// The plane in pixels: left, top, right and bottom of the frame inside a picture of 440 by 300.
-const FRAME: (f64, f64, f64, f64) = (52.0, 10.0, 430.0, 252.0);
+const FRAME: (f64, f64, f64, f64) = (58.0, 20.0, 430.0, 256.0);
 
 /// How many colours the style sheet has for resources.
 const COLORS: usize = 6;
@@ -60,13 +60,13 @@ pub(super) fn figure(record: &Record) -> Markup {
                             (plot(name, &plane, points))
                             @let left_out = nodes.len() - points.len();
                             @if left_out > 0 {
-                                p.note { (left_out) " nodes without multiplications or traffic are left out." }
+                                p.note { "Nodes left out, without multiplications or traffic: " (left_out) "." }
                             }
                         }
                     }
                 }
                 p.note {
-                    "One point is one node; its area is its share of the latency. "
+                    "One point is one node; the larger it is, the more of the latency it takes. "
                     "The nearer to a roof, the better the chip is used."
                 }
             }
@@ -159,7 +159,7 @@ impl Plane<'_> {
             Ceiling::Memory { bytes_per_s, .. } => Some(*bytes_per_s),
             Ceiling::Compute { .. } => None,
         });
-        all.filter(|it| *it > 0.0).reduce(f64::max)
+        all.filter(|it| it.is_finite() && *it > 0.0).reduce(f64::max)
     }
 
     fn compute(&self) -> Option<f64> {
@@ -167,7 +167,7 @@ impl Plane<'_> {
             Ceiling::Compute { macs_per_s, .. } => Some(*macs_per_s),
             Ceiling::Memory { .. } => None,
         });
-        all.filter(|it| *it > 0.0).reduce(f64::max)
+        all.filter(|it| it.is_finite() && *it > 0.0).reduce(f64::max)
     }
 }
 
