@@ -1,0 +1,1 @@
+//! Plain, safe loops: the oracle that every fast kernel is tested against.

@@ -1,0 +1,1 @@
+//! The fenced room: kernels by instruction set.
