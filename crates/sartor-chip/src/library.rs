@@ -1,0 +1,79 @@
+//! The chips that come with the crate.
+
+use crate::chip::Chip;
+use crate::error::{ChipError, Fault};
+use crate::suggest::nearest;
+
+/// A chip file of the library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LibraryEntry {
+    /// The chip's id.
+    pub id: &'static str,
+    /// The text of its file.
+    pub toml: &'static str,
+}
+
+impl LibraryEntry {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// As [`Chip::parse`]; tests keep the library free of them.
+    pub fn chip(&self) -> Result<Chip, ChipError> {
+        Chip::parse(self.id, self.toml)
+    }
+}
+
+macro_rules! entries {
+    ($($id:literal),+ $(,)?) => {
+        &[$(LibraryEntry { id: $id, toml: include_str!(concat!("../chips/", $id, ".toml")) }),+]
+    };
+}
+
+const LIBRARY: &[LibraryEntry] = entries![
+    "intel-xeon-icx",
+    "nvidia-a100",
+    "jetson-orin-nano",
+    "arm-ethos-u55-128",
+    "google-coral-edgetpu",
+    "arm-cortex-m7",
+];
+
+/// Every chip of the library.
+pub fn library() -> &'static [LibraryEntry] {
+    LIBRARY
+}
+
+/// The chip with this id.
+///
+/// # Errors
+/// An unknown id, with the nearest known one.
+pub fn find(id: &str) -> Result<Chip, ChipError> {
+    if let Some(entry) = LIBRARY.iter().find(|entry| entry.id == id) {
+        return entry.chip();
+    }
+    let ids = LIBRARY.iter().map(|entry| entry.id);
+    let help = match nearest(id, ids.clone()) {
+        Some(known) => format!("did you mean `{known}`?"),
+        None => format!("the library holds {}", ids.collect::<Vec<_>>().join(", ")),
+    };
+    Err(ChipError {
+        chip: id.to_owned(),
+        key: None,
+        span: None,
+        help: Some(help),
+        fault: Box::new(Fault::UnknownChip),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_id_names_the_nearest() {
+        let error = find("nvidia-a10").unwrap_err();
+        assert_eq!(error.help.as_deref(), Some("did you mean `nvidia-a100`?"));
+        assert_eq!(error.to_string(), "chip `nvidia-a10`: not in the library");
+        assert!(find("z80").unwrap_err().help.unwrap().contains("arm-cortex-m7"));
+    }
+}

@@ -1,0 +1,67 @@
+//! Memories, from near the array to far from it.
+
+use serde::Serialize;
+
+use crate::compute::picojoules;
+use crate::error::ChipError;
+use crate::figure::Figure;
+use crate::reader::{Bound, Section};
+use crate::units::{Bytes, BytesPerSecond, Joules};
+use crate::words::words;
+
+words! {
+    /// What a memory may hold.
+    Content {
+        /// Weights and other constants.
+        Weights = "weights",
+        /// Activations.
+        Activations = "activations",
+    }
+}
+
+/// One memory or link.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Memory {
+    /// Its name, such as `l2` or `flash`.
+    pub name: String,
+    /// How much it holds, over the whole chip. Absent: unknown, or a link.
+    pub capacity: Option<Figure<Bytes>>,
+    /// Bandwidth of reads. Absent: unknown, to be taken as never binding.
+    pub read: Option<Figure<BytesPerSecond>>,
+    /// Bandwidth of writes. Absent: unknown, or read-only.
+    pub write: Option<Figure<BytesPerSecond>>,
+    /// What it may hold.
+    pub holds: Vec<Content>,
+    /// Whether weights that fit stay from one inference to the next, and then cost no traffic to farther memories.
+    pub keeps_weights: bool,
+    /// Energy to move one byte. Absent: unknown.
+    pub energy_per_byte: Option<Figure<Joules>>,
+}
+
+impl Memory {
+    pub(crate) const KEYS: &'static [&'static str] = &[
+        "name",
+        "capacity_bytes",
+        "read_bytes_per_s",
+        "write_bytes_per_s",
+        "holds",
+        "keeps_weights",
+        "energy_pj_per_byte",
+    ];
+
+    pub(crate) fn read(section: &Section<'_>) -> Result<Self, ChipError> {
+        let bandwidth = |key| {
+            let figure = section.maybe_number(key, Bound::Positive)?;
+            Ok(figure.map(|figure| figure.map(BytesPerSecond)))
+        };
+        Ok(Self {
+            name: section.text("name")?,
+            capacity: section.maybe_count("capacity_bytes")?.map(|figure| figure.map(Bytes)),
+            read: bandwidth("read_bytes_per_s")?,
+            write: bandwidth("write_bytes_per_s")?,
+            holds: section.words("holds")?,
+            keeps_weights: section.flag("keeps_weights")?,
+            energy_per_byte: picojoules(section, "energy_pj_per_byte")?,
+        })
+    }
+}

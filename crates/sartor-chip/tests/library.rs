@@ -1,0 +1,178 @@
+//! The six chips of the library, against the figures that their vendors print.
+
+use sartor_chip::{
+    Align, Axis, Bytes, Class, Content, Fallback, Granularity, NumberType::*, Overflow, Provenance,
+    find, library, lint,
+};
+
+#[test]
+fn every_chip_parses_lints_clean_and_bears_its_id() {
+    assert_eq!(library().len(), 6);
+    for entry in library() {
+        let chip = entry.chip().unwrap_or_else(|error| panic!("{error} at {:?}", error.span));
+        assert_eq!(lint(&chip), [], "{}", entry.id);
+        assert_eq!(chip.id, entry.id);
+        assert_eq!(chip.deploy.command_for("m.onnx").matches("m.onnx").count(), 1);
+        assert!(chip.sources.values().all(|citation| citation.len() > 20));
+        assert!(serde_json::to_string(&chip).unwrap().contains(entry.id));
+        for scheme in &chip.quantization.schemes {
+            for op in &scheme.ops {
+                assert!(chip.scheme_for(op, scheme.weights, scheme.activations).is_some());
+            }
+        }
+    }
+}
+
+#[test]
+fn peaks_are_those_in_print() {
+    let tera = 1e12;
+    for (id, weights, activations, ops_per_second) in [
+        ("nvidia-a100", I8, I8, 624.0 * tera),
+        ("nvidia-a100", F16, F16, 312.0 * tera),
+        ("nvidia-a100", Bf16, Bf16, 312.0 * tera),
+        ("nvidia-a100", F32, F32, 19.5 * tera),
+        ("jetson-orin-nano", I8, I8, 20.5 * tera),
+        ("jetson-orin-nano", F16, F16, 10.25 * tera),
+        ("intel-xeon-icx", I8, U8, 23.6 * tera),
+        ("intel-xeon-icx", F32, F32, 5.9 * tera),
+        ("google-coral-edgetpu", I8, I8, 4.0 * tera),
+        ("arm-ethos-u55-128", I8, I8, 0.128 * tera),
+        ("arm-ethos-u55-128", I8, I16, 0.064 * tera),
+        ("arm-cortex-m7", I8, I8, 1.6e9),
+    ] {
+        let chip = find(id).unwrap();
+        let found = chip.peak(chip.mode(weights, activations).unwrap()).ops_per_second();
+        assert!(
+            (found / ops_per_second - 1.0).abs() < 0.02,
+            "{id} {weights} {activations}: {found:e}"
+        );
+    }
+}
+
+#[test]
+fn memories_and_power_are_those_in_print() {
+    for (id, memory, capacity, read) in [
+        ("nvidia-a100", "hbm", Some(80_000_000_000), Some(2.039e12)),
+        ("nvidia-a100", "l2", Some(40 << 20), None),
+        ("jetson-orin-nano", "lpddr5", Some(8_000_000_000), Some(68e9)),
+        ("intel-xeon-icx", "l3", Some(60 << 20), None),
+        ("intel-xeon-icx", "ddr4", None, Some(204.8e9)),
+        ("arm-ethos-u55-128", "sram", Some(2 << 20), Some(4e9)),
+        ("arm-ethos-u55-128", "flash", Some(8 << 20), Some(0.5e9)),
+        ("google-coral-edgetpu", "sram", Some(8 << 20), None),
+    ] {
+        let chip = find(id).unwrap();
+        let found = chip.memories.iter().find(|found| found.name == memory).unwrap();
+        assert_eq!(found.capacity.as_ref().map(|figure| figure.value.0), capacity, "{id} {memory}");
+        assert_eq!(found.read.as_ref().map(|figure| figure.value.0), read, "{id} {memory}");
+    }
+    for (id, watts) in
+        [("nvidia-a100", 400.0), ("google-coral-edgetpu", 2.0), ("intel-xeon-icx", 270.0)]
+    {
+        assert!((find(id).unwrap().power.limit.unwrap().value.0 - watts).abs() < 1e-9, "{id}");
+    }
+}
+
+#[test]
+fn the_best_mode_the_float_mode_and_the_grain() {
+    for (id, best, float, grain, class) in [
+        ("intel-xeon-icx", (I8, U8), Some(F32), 16, Class::Cpu),
+        ("nvidia-a100", (I8, I8), Some(F32), 32, Class::Gpu),
+        ("jetson-orin-nano", (I8, I8), Some(F32), 32, Class::Gpu),
+        ("arm-ethos-u55-128", (I8, I8), None, 16, Class::Npu),
+        ("google-coral-edgetpu", (I8, I8), None, 64, Class::Npu),
+        ("arm-cortex-m7", (I8, I8), Some(F32), 4, Class::Mcu),
+    ] {
+        let chip = find(id).unwrap();
+        let mode = chip.best_mode();
+        assert_eq!((mode.weights, mode.activations), best, "{id}");
+        assert_eq!(chip.float_mode().map(|mode| mode.weights), float, "{id}");
+        assert_eq!((chip.grain(), chip.class), (grain, class), "{id}");
+        assert!(chip.mode(I4, F16).is_none());
+    }
+}
+
+#[test]
+fn the_xeon_says_what_the_runtime_does_with_signed_activations() {
+    let chip = find("intel-xeon-icx").unwrap();
+    let scheme = chip.preferred_scheme("Conv").unwrap();
+    assert_eq!((scheme.weights, scheme.activations), (I8, U8));
+    assert!(scheme.weights_symmetric && !scheme.activations_symmetric);
+    assert_eq!(scheme.granularity[0], Granularity::Channel);
+    let slow = chip.quirks_of(I8, I8).find(|quirk| quirk.id == "signed-activations-slow").unwrap();
+    let speed = slow.speed_over_float.as_ref().unwrap();
+    assert!(speed.value < 1.0 && matches!(speed.provenance, Provenance::Measured(_)));
+    assert!(chip.quirks_of(I8, U8).all(|quirk| quirk.id != "signed-activations-slow"));
+    assert_eq!(chip.best_mode().accumulator.overflow, Overflow::Wrap);
+}
+
+/// The compiler's own cycles for 1×1 convolutions over 16×16 positions (law 1) and for 3×3 ones.
+#[test]
+fn ethos_slots_and_drain_give_the_compilers_cycles() {
+    let chip = find("arm-ethos-u55-128").unwrap();
+    let mode = chip.best_mode();
+    let drain = chip.overhead.drain.as_ref().unwrap().value.0;
+    let cycles = |align: &Align, channels, taps, outputs| {
+        align.mac_slots(channels, taps, outputs, 256).0 as f64 / mode.macs_per_cycle.value + drain
+    };
+    for (channels, compiled) in
+        [(33, 5952.0), (64, 5952.0), (65, 8000.0), (128, 10048.0), (129, 12096.0)]
+    {
+        let found = cycles(&mode.align.value, channels, 1, 32);
+        assert!((found - compiled).abs() < 0.5, "{channels}: {found} {compiled}");
+    }
+    let part_kernel = mode.alternative.as_ref().unwrap().value;
+    for (channels, compiled) in [(3, 7984.0), (8, 7904.0), (16, 14166.0)] {
+        let found = cycles(&part_kernel, channels, 9, 32);
+        assert!((found / compiled - 1.0).abs() < 0.02, "{channels}: {found} {compiled}");
+    }
+    let depthwise = mode.depthwise.as_ref().unwrap();
+    for (channels, compiled) in [(16, 4176.0), (32, 7648.0), (64, 13792.0)] {
+        let slots = depthwise.align.value.mac_slots(1, 9, channels, 256).0 as f64;
+        let found = slots / depthwise.macs_per_cycle.value + drain;
+        assert!((found / compiled - 1.0).abs() < 0.2, "{channels}: {found} {compiled}");
+    }
+}
+
+#[test]
+fn encoded_weights_follow_the_compilers_table() {
+    let chip = find("arm-ethos-u55-128").unwrap();
+    for (zeros, bytes) in [
+        (0.0, 36_864),
+        (0.5, 22_856),
+        (0.625, 17_880),
+        (0.75, 12_903),
+        (1.0, 5_899),
+        (-1.0, 36_864),
+    ] {
+        assert_eq!(chip.weight_bytes_encoded(Bytes(36_864), zeros).0, bytes, "{zeros}");
+    }
+    assert_eq!(find("nvidia-a100").unwrap().weight_bytes_encoded(Bytes(10), 0.9), Bytes(10));
+}
+
+#[test]
+fn sparsity_storage_counts_the_positions() {
+    let chip = find("nvidia-a100").unwrap();
+    let pattern = &chip.sparsity[0];
+    assert_eq!((pattern.n, pattern.m, pattern.axis), (2, 4, Axis::K));
+    assert!((pattern.storage_ratio(F16) - 0.5625).abs() < 1e-12);
+    assert!((pattern.storage_ratio(I8) - 0.625).abs() < 1e-12);
+}
+
+#[test]
+fn where_things_live_and_what_runs() {
+    let ethos = find("arm-ethos-u55-128").unwrap();
+    assert_eq!(ethos.home_of(Content::Weights).unwrap().name, "flash");
+    assert_eq!(ethos.home_of(Content::Activations).unwrap().name, "sram");
+    assert_eq!(
+        (ethos.near_memory().name.as_str(), ethos.far_memory().name.as_str()),
+        ("sram", "flash")
+    );
+    assert!(ethos.runs("Conv") && !ethos.runs("TopK"));
+    assert_eq!(ethos.cycles_per_element("Add").unwrap().value.0.to_string(), "1.5");
+    assert_eq!(ethos.overhead_per_op().to_string(), "3.71 µs");
+    let coral = find("google-coral-edgetpu").unwrap();
+    assert_eq!(coral.operators.fallback, Fallback::CpuSuffix);
+    assert!(coral.near_memory().keeps_weights && !coral.runs("Gather"));
+    assert!(find("nvidia-a100").unwrap().runs("TopK"));
+}
