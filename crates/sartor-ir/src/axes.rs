@@ -43,14 +43,14 @@ pub enum IndexMap {
 impl IndexMap {
     /// The indices of `b` tied to index `i` of `a`.
     pub fn targets(self, i: usize) -> std::iter::StepBy<Range<usize>> {
+        let run = |start: usize, len: usize| (start..start + len).step_by(1);
         match self {
-            IndexMap::Same => (i..i + 1).step_by(1),
-            IndexMap::Offset(offset) => (i + offset..i + offset + 1).step_by(1),
+            IndexMap::Same => run(i, 1),
+            IndexMap::Offset(offset) => run(i + offset, 1),
             IndexMap::Strided { start, step } => {
-                let at = start.wrapping_add_signed(step * i.cast_signed());
-                (at..at + 1).step_by(1)
+                run(start.wrapping_add_signed(step * i.cast_signed()), 1)
             }
-            IndexMap::Block(block) => (i * block..(i + 1) * block).step_by(1),
+            IndexMap::Block(block) => run(i * block, block),
             IndexMap::Every { period, extent } => (i..extent).step_by(period.max(1)),
         }
     }

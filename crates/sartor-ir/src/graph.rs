@@ -25,7 +25,11 @@ pub enum GraphError {
 
 fn quoted(names: &[String]) -> String {
     let shown: Vec<_> = names.iter().take(8).map(|it| format!("`{it}`")).collect();
-    let more = if names.len() > 8 { format!(" and {} more nodes", names.len() - 8) } else { String::new() };
+    let more = if names.len() > 8 {
+        format!(" and {} more nodes", names.len() - 8)
+    } else {
+        String::new()
+    };
     format!("{}{more}", shown.join(", "))
 }
 
@@ -223,7 +227,10 @@ impl Graph {
             return stem.to_owned();
         }
         let names = (1..).map(|i| format!("{stem}_{i}"));
-        names.into_iter().find(|it| !self.names.contains_key(it)).expect("the numbers do not run out")
+        names
+            .into_iter()
+            .find(|it| !self.names.contains_key(it))
+            .expect("the numbers do not run out")
     }
 
     /// Adds a value that nothing makes yet.
@@ -296,9 +303,14 @@ impl Graph {
     /// # Errors
     /// [`GraphError::DuplicateName`].
     pub fn add_node(
-        &mut self, name: &str, op: Op, inputs: &[ValueId], outputs: &[&str],
+        &mut self,
+        name: &str,
+        op: Op,
+        inputs: &[ValueId],
+        outputs: &[&str],
     ) -> Result<Vec<ValueId>, GraphError> {
-        let made = outputs.iter().map(|it| self.add_value(it, None)).collect::<Result<Vec<_>, _>>()?;
+        let made =
+            outputs.iter().map(|it| self.add_value(it, None)).collect::<Result<Vec<_>, _>>()?;
         self.push_node(Node {
             name: name.to_owned(),
             doc: String::new(),
@@ -395,11 +407,13 @@ impl Graph {
     /// # Errors
     /// [`GraphError::Cycle`] with the names of the nodes on cycles or behind them.
     pub fn sort(&mut self) -> Result<(), GraphError> {
-        let position: BTreeMap<NodeId, usize> = self.order.iter().copied().enumerate().map(|(i, id)| (id, i)).collect();
+        let position: BTreeMap<NodeId, usize> =
+            self.order.iter().copied().enumerate().map(|(i, id)| (id, i)).collect();
         let mut waits: Vec<usize> = vec![0; self.order.len()];
         let mut releases: Vec<Vec<usize>> = vec![Vec::new(); self.order.len()];
         for (at, &id) in self.order.iter().enumerate() {
-            let makers: BTreeSet<_> = self.node(id).reads().filter_map(|it| self.producer(it)).collect();
+            let makers: BTreeSet<_> =
+                self.node(id).reads().filter_map(|it| self.producer(it)).collect();
             waits[at] = makers.len();
             for maker in makers {
                 releases[position[&maker]].push(at);
@@ -441,17 +455,22 @@ impl Graph {
         };
         let live: BTreeSet<ValueId> = self
             .nodes()
-            .flat_map(|(_, node)| node.reads().chain(node.outputs.iter().flatten().copied()).collect::<Vec<_>>())
+            .flat_map(|(_, node)| {
+                node.reads().chain(node.outputs.iter().flatten().copied()).collect::<Vec<_>>()
+            })
             .chain(self.inputs.iter().chain(&self.outputs).copied())
             .collect();
         let mut renumber = BTreeMap::new();
         for id in live {
             let value = self.value(id);
-            let new = compact.add_value(&value.name, value.ty.clone()).expect("names are unique in the source");
+            let new = compact
+                .add_value(&value.name, value.ty.clone())
+                .expect("names are unique in the source");
             compact.values[new.index()].constant.clone_from(&value.constant);
             renumber.insert(id, new);
         }
-        let map = |list: &[Option<ValueId>]| list.iter().map(|it| it.map(|id| renumber[&id])).collect();
+        let map =
+            |list: &[Option<ValueId>]| list.iter().map(|it| it.map(|id| renumber[&id])).collect();
         compact.inputs = self.inputs.iter().map(|id| renumber[id]).collect();
         compact.outputs = self.outputs.iter().map(|id| renumber[id]).collect();
         for (_, node) in self.nodes() {
@@ -496,7 +515,10 @@ mod tests {
         assert_eq!(names, ["first", "second"]);
         let y = graph.find_value("y");
         graph.set_input(first, 0, y);
-        assert_eq!(graph.sort().unwrap_err().to_string(), "the graph has a cycle through `first`, `second`");
+        assert_eq!(
+            graph.sort().unwrap_err().to_string(),
+            "the graph has a cycle through `first`, `second`"
+        );
     }
 
     #[test]
@@ -505,7 +527,8 @@ mod tests {
         let x = graph.add_input("x", TensorType::fixed(DType::F32, &[1])).unwrap();
         assert!(graph.add_value("x", None).is_err());
         let y = graph.add_node("a", relu(), &[x], &["y"]).unwrap()[0];
-        let again = Node { outputs: vec![Some(y)], ..graph.node(graph.find_node("a").unwrap()).clone() };
+        let again =
+            Node { outputs: vec![Some(y)], ..graph.node(graph.find_node("a").unwrap()).clone() };
         assert_eq!(graph.push_node(again).unwrap_err(), GraphError::TwoProducers("y".into()));
         assert_eq!(graph.fresh_name("x"), "x_1");
     }

@@ -52,7 +52,10 @@ pub struct InferError {
 /// # Errors
 /// The first node, in topological order, whose input shapes do not fit, or whose output contradicts its
 /// declared type.
-pub fn infer_facts(graph: &Graph, inputs: &BTreeMap<ValueId, TensorType>) -> Result<Vec<Option<Fact>>, InferError> {
+pub fn infer_facts(
+    graph: &Graph,
+    inputs: &BTreeMap<ValueId, TensorType>,
+) -> Result<Vec<Option<Fact>>, InferError> {
     let mut facts: Vec<Option<Fact>> = vec![None; graph.value_count()];
     for (id, value) in graph.values() {
         if let Some(tensor) = &value.constant {
@@ -62,14 +65,20 @@ pub fn infer_facts(graph: &Graph, inputs: &BTreeMap<ValueId, TensorType>) -> Res
         }
     }
     for (id, node) in graph.nodes() {
-        let given: Vec<_> = node.inputs.iter().map(|it| it.and_then(|it| facts[it.index()].as_ref())).collect();
+        let given: Vec<_> =
+            node.inputs.iter().map(|it| it.and_then(|it| facts[it.index()].as_ref())).collect();
         let error = |problem| error_at(graph, id, problem);
         let mut made = node.op.infer(&given, node.outputs.len()).map_err(error)?;
         if let [Some(fact)] = made.as_mut_slice() {
             fact.value = integer::evaluate(&node.op, &given, fact);
             if let Op::Shape(_) = node.op {
                 // The rule itself computes the contents.
-                *fact = node.op.infer(&given, 1).map_err(error)?.remove(0).unwrap_or_else(|| fact.clone());
+                *fact = node
+                    .op
+                    .infer(&given, 1)
+                    .map_err(error)?
+                    .remove(0)
+                    .unwrap_or_else(|| fact.clone());
             }
         }
         for (&output, fact) in node.outputs.iter().zip(made) {
@@ -116,7 +125,13 @@ fn joined(fact: Option<Fact>, declared: Option<&TensorType>) -> Result<Option<Fa
 
 fn error_at(graph: &Graph, id: NodeId, problem: String) -> InferError {
     let node = graph.node(id);
-    let unnamed = || node.outputs.iter().flatten().next().map_or_else(String::new, |&it| graph.value(it).name.clone());
+    let unnamed = || {
+        node.outputs
+            .iter()
+            .flatten()
+            .next()
+            .map_or_else(String::new, |&it| graph.value(it).name.clone())
+    };
     let name = if node.name.is_empty() { unnamed() } else { node.name.clone() };
     InferError { node: name, op: node.op.name().to_owned(), problem }
 }

@@ -89,7 +89,8 @@ impl IntegerTensor {
         match dtype {
             DType::I64 => Some(Tensor::from_i64(&self.shape, &known)),
             DType::I32 => {
-                let narrow: Result<Vec<i32>, _> = known.iter().map(|&it| i32::try_from(it)).collect();
+                let narrow: Result<Vec<i32>, _> =
+                    known.iter().map(|&it| i32::try_from(it)).collect();
                 Some(Tensor::from_i32(&self.shape, &narrow.ok()?))
             }
             _ => None,
@@ -105,7 +106,11 @@ impl IntegerTensor {
     }
 
     /// The tensor whose element at `index` is this one's at `from(index)`.
-    fn picked(&self, shape: Vec<usize>, from: impl Fn(&[usize]) -> Option<Vec<usize>>) -> Option<Self> {
+    fn picked(
+        &self,
+        shape: Vec<usize>,
+        from: impl Fn(&[usize]) -> Option<Vec<usize>>,
+    ) -> Option<Self> {
         let strides = self.strides();
         let count: usize = shape.iter().product();
         if count > LARGEST {
@@ -138,13 +143,15 @@ pub(crate) fn evaluate(op: &Op, inputs: &[Option<&Fact>], output: &Fact) -> Opti
     match op {
         Op::Identity | Op::Dropout => value(0).cloned(),
         Op::Cast(cast) => {
-            let exact = matches!(cast.to, DType::I32 | DType::I64) || cast.to == inputs[0]?.ty.dtype;
+            let exact =
+                matches!(cast.to, DType::I32 | DType::I64) || cast.to == inputs[0]?.ty.dtype;
             if exact { value(0).cloned() } else { None }
         }
         Op::Reshape(_) | Op::Squeeze | Op::Unsqueeze | Op::Flatten(_) => {
             let shape = output.ty.dims()?;
             let elements = value(0)?.elements.clone();
-            (shape.iter().product::<usize>() == elements.len()).then_some(IntegerTensor { shape, elements })
+            (shape.iter().product::<usize>() == elements.len())
+                .then_some(IntegerTensor { shape, elements })
         }
         Op::Transpose(it) => {
             let x = value(0)?;
@@ -156,7 +163,9 @@ pub(crate) fn evaluate(op: &Op, inputs: &[Option<&Fact>], output: &Fact) -> Opti
                 Some(from)
             })
         }
-        Op::Concat(it) => concat(it.axis, &(0..inputs.len()).map(value).collect::<Option<Vec<_>>>()?),
+        Op::Concat(it) => {
+            concat(it.axis, &(0..inputs.len()).map(value).collect::<Option<Vec<_>>>()?)
+        }
         Op::Gather(it) => gather(value(0)?, value(1)?, it.axis, output.ty.dims()?),
         Op::Slice => slice(value(0)?, inputs, output.ty.dims()?),
         Op::ConstantOfShape(it) => {
@@ -186,7 +195,12 @@ fn concat(axis: i64, parts: &[&IntegerTensor]) -> Option<IntegerTensor> {
     (elements.len() <= LARGEST).then_some(IntegerTensor { shape, elements })
 }
 
-fn gather(x: &IntegerTensor, indices: &IntegerTensor, axis: i64, shape: Vec<usize>) -> Option<IntegerTensor> {
+fn gather(
+    x: &IntegerTensor,
+    indices: &IntegerTensor,
+    axis: i64,
+    shape: Vec<usize>,
+) -> Option<IntegerTensor> {
     let axis = normalize_axis(axis, x.shape.len()).ok()?;
     let picks = indices.known()?;
     let strides = indices.strides();
@@ -208,11 +222,14 @@ fn slice(x: &IntegerTensor, inputs: &[Option<&Fact>], shape: Vec<usize>) -> Opti
     let mut windows: Vec<(usize, isize)> = vec![(0, 1); x.shape.len()];
     for (i, &axis) in axes.iter().enumerate() {
         let axis = normalize_axis(axis, x.shape.len()).ok()?;
-        let (start, step, _) = slice_bounds(x.shape[axis], *starts.get(i)?, *ends.get(i)?, *steps.get(i)?);
+        let (start, step, _) =
+            slice_bounds(x.shape[axis], *starts.get(i)?, *ends.get(i)?, *steps.get(i)?);
         windows[axis] = (start, step);
     }
     x.picked(shape, |at| {
-        let one = |(&i, &(start, step)): (&usize, &(usize, isize))| start.checked_add_signed(step * i.cast_signed());
+        let one = |(&i, &(start, step)): (&usize, &(usize, isize))| {
+            start.checked_add_signed(step * i.cast_signed())
+        };
         at.iter().zip(&windows).map(one).collect()
     })
 }
@@ -225,15 +242,21 @@ fn binary(op: Binary, a: &IntegerTensor, b: &IntegerTensor) -> Option<IntegerTen
         (1, _) if b.shape.len() >= a.shape.len() => b.shape.clone(),
         _ => return None,
     };
-    let at = |it: &IntegerTensor, i: usize| it.elements[if it.elements.len() == 1 { 0 } else { i }].clone();
+    let at = |it: &IntegerTensor, i: usize| {
+        it.elements[if it.elements.len() == 1 { 0 } else { i }].clone()
+    };
     let one = |i: usize| match (op, at(a, i), at(b, i)) {
         (Binary::Add, Scalar::Known(x), Scalar::Known(y)) => x.checked_add(y).map(Scalar::Known),
         (Binary::Sub, Scalar::Known(x), Scalar::Known(y)) => x.checked_sub(y).map(Scalar::Known),
         (Binary::Mul, Scalar::Known(x), Scalar::Known(y)) => x.checked_mul(y).map(Scalar::Known),
         (Binary::Div, Scalar::Known(x), Scalar::Known(y)) => x.checked_div(y).map(Scalar::Known),
-        (Binary::Equal, Scalar::Known(x), Scalar::Known(y)) => Some(Scalar::Known(i64::from(x == y))),
-        (Binary::Mul | Binary::Div, it, Scalar::Known(1)) | (Binary::Mul, Scalar::Known(1), it) => Some(it),
-        (Binary::Add | Binary::Sub, it, Scalar::Known(0)) | (Binary::Add, Scalar::Known(0), it) => Some(it),
+        (Binary::Equal, Scalar::Known(x), Scalar::Known(y)) => {
+            Some(Scalar::Known(i64::from(x == y)))
+        }
+        (Binary::Mul | Binary::Div, it, Scalar::Known(1))
+        | (Binary::Mul, Scalar::Known(1), it)
+        | (Binary::Add | Binary::Sub, it, Scalar::Known(0))
+        | (Binary::Add, Scalar::Known(0), it) => Some(it),
         (Binary::Add | Binary::Sub | Binary::Mul | Binary::Div, ..) => Some(Scalar::Unknown),
         _ => None,
     };

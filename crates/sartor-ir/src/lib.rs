@@ -30,7 +30,7 @@ mod pass;
 pub mod passes;
 mod shape;
 mod tensor;
-// mod text;
+mod text;
 mod verify;
 
 pub use attr::{Attr, AttrError, Attrs};
@@ -41,12 +41,12 @@ pub use id::{NodeId, ValueId};
 pub use infer::{Fact, InferError, infer, infer_facts};
 pub use integer::{IntegerTensor, Scalar};
 pub use op::{
-    Arity, AutoPad, BatchNormalization, Binary, Cast, Concat, ConstantOfShape, Conv, Flatten, Gather, Gemm,
-    GlobalPool, Op, Opaque, Pad, PadMode, Pool, PoolKind, QuantizeLinear, Reduce, ReduceKind, Reshape, Shape,
-    Softmax, Spatial, Split, Transpose, Unary, Variadic,
+    Arity, AutoPad, BatchNormalization, Binary, Cast, Concat, ConstantOfShape, Conv, Flatten,
+    Gather, Gemm, GlobalPool, Op, Opaque, Pad, PadMode, Pool, PoolKind, QuantizeLinear, Reduce,
+    ReduceKind, Reshape, Shape, Softmax, Spatial, Split, Transpose, Unary, Variadic,
 };
 pub use pass::{Evaluate, Fidelity, Pass, PassError, PassRun, run_passes};
 pub use shape::{Dim, TensorType, broadcast};
 pub use tensor::{Tensor, TensorError};
-// pub use text::{ParseError, parse, print};
+pub use text::{ParseError, parse, print};
 pub use verify::{VerifyError, verify};

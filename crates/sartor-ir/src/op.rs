@@ -268,9 +268,13 @@ impl Op {
         let inputs = match self {
             Op::Conv(_) | Op::Gemm(_) | Op::QuantizeLinear(_) | Op::DequantizeLinear(_) => (2, 3),
             Op::BatchNormalization(_) => (5, 5),
-            Op::MatMul | Op::Binary(_) | Op::PRelu | Op::Reshape(_) | Op::Unsqueeze | Op::Expand | Op::Gather(_) => {
-                (2, 2)
-            }
+            Op::MatMul
+            | Op::Binary(_)
+            | Op::PRelu
+            | Op::Reshape(_)
+            | Op::Unsqueeze
+            | Op::Expand
+            | Op::Gather(_) => (2, 2),
             Op::Where | Op::Range => (3, 3),
             Op::Clip | Op::Dropout => (1, 3),
             Op::Reduce(_) | Op::Squeeze | Op::Split(_) => (1, 2),
@@ -305,7 +309,11 @@ impl Op {
     ///
     /// # Errors
     /// A sentence that shows the shapes that do not fit.
-    pub fn infer(&self, inputs: &[Option<&Fact>], n_outputs: usize) -> Result<Vec<Option<Fact>>, String> {
+    pub fn infer(
+        &self,
+        inputs: &[Option<&Fact>],
+        n_outputs: usize,
+    ) -> Result<Vec<Option<Fact>>, String> {
         let one = match self {
             Op::Conv(it) => it.infer(inputs),
             Op::Gemm(it) => it.infer(inputs),
@@ -360,10 +368,14 @@ impl Op {
             Op::Unary(_) | Op::Identity | Op::Clip | Op::Dropout | Op::Cast(_) => {
                 elementwise::axes_same(inputs, &[Port::Output(0)])
             }
-            Op::Binary(_) | Op::Variadic(_) | Op::PRelu | Op::Where => elementwise::axes_broadcast(inputs, outputs),
+            Op::Binary(_) | Op::Variadic(_) | Op::PRelu | Op::Where => {
+                elementwise::axes_broadcast(inputs, outputs)
+            }
             Op::Pool(_) | Op::GlobalPool(_) => pool::axes(outputs),
             Op::Reduce(it) => it.axes(inputs),
-            Op::Flatten(_) | Op::Reshape(_) | Op::Squeeze | Op::Unsqueeze => layout::axes_reshape(inputs, outputs),
+            Op::Flatten(_) | Op::Reshape(_) | Op::Squeeze | Op::Unsqueeze => {
+                layout::axes_reshape(inputs, outputs)
+            }
             Op::Transpose(it) => it.axes(inputs),
             Op::Concat(it) => it.axes(inputs),
             Op::Split(it) => it.axes(inputs, outputs),
@@ -378,7 +390,13 @@ impl Op {
 }
 
 /// Sets an attribute unless it has ONNX's default.
-fn unless<T: PartialEq>(attrs: &mut Attrs, name: &str, value: T, default: T, wrap: impl Fn(T) -> Attr) {
+fn unless<T: PartialEq + Copy>(
+    attrs: &mut Attrs,
+    name: &str,
+    value: T,
+    default: T,
+    wrap: impl Fn(T) -> Attr,
+) {
     if value != default {
         attrs.set(name, wrap(value));
     }

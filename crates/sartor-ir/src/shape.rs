@@ -41,9 +41,9 @@ impl Dim {
     #[must_use]
     pub fn or(&self, other: &Dim) -> Dim {
         match (self, other) {
-            (Dim::Known(_), _) | (Dim::Symbol(_), Dim::Unknown | Dim::Symbol(_)) | (Dim::Unknown, Dim::Unknown) => {
-                self.clone()
-            }
+            (Dim::Known(_), _)
+            | (Dim::Symbol(_), Dim::Unknown | Dim::Symbol(_))
+            | (Dim::Unknown, Dim::Unknown) => self.clone(),
             (Dim::Symbol(_), Dim::Known(_)) | (Dim::Unknown, _) => other.clone(),
         }
     }
@@ -104,7 +104,9 @@ impl TensorType {
     /// Whether some tensor could have both types.
     pub fn compatible(&self, other: &TensorType) -> bool {
         let shapes = match (&self.shape, &other.shape) {
-            (Some(a), Some(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.compatible(b)),
+            (Some(a), Some(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.compatible(b))
+            }
             _ => true,
         };
         self.dtype == other.dtype && shapes

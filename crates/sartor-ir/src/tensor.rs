@@ -50,7 +50,11 @@ macro_rules! decode {
     ($data:expr, $t:ty, $f:expr) => {
         $data
             .chunks_exact(size_of::<$t>())
-            .map(|it| $f(<$t>::from_le_bytes(it.try_into().expect("chunks_exact gives chunks of this size"))))
+            .map(|it| {
+                $f(<$t>::from_le_bytes(
+                    it.try_into().expect("chunks_exact gives chunks of this size"),
+                ))
+            })
             .collect()
     };
 }
@@ -60,34 +64,52 @@ impl Tensor {
     ///
     /// # Errors
     /// [`TensorError::Length`].
-    pub fn new(dtype: DType, shape: Vec<usize>, data: impl Into<Bytes>) -> Result<Self, TensorError> {
+    pub fn new(
+        dtype: DType,
+        shape: Vec<usize>,
+        data: impl Into<Bytes>,
+    ) -> Result<Self, TensorError> {
         let data = data.into();
         let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
         let expected = count.and_then(|n| dtype.bytes_for(n));
         if expected != Some(data.len()) && dtype != DType::Str {
-            let expected = expected.map_or_else(|| "more than can be addressed".to_owned(), |it| it.to_string());
+            let expected = expected
+                .map_or_else(|| "more than can be addressed".to_owned(), |it| it.to_string());
             return Err(TensorError::Length { dtype, shape, expected, found: data.len() });
         }
         Ok(Tensor { dtype, shape, data })
     }
 
     fn from_values(dtype: DType, shape: &[usize], data: Vec<u8>) -> Self {
-        Self::new(dtype, shape.to_vec(), data).expect("the caller passes as many values as the shape has elements")
+        Self::new(dtype, shape.to_vec(), data)
+            .expect("the caller passes as many values as the shape has elements")
     }
 
     /// A float32 tensor; panics if `values` does not fill `shape`.
     pub fn from_f32(shape: &[usize], values: &[f32]) -> Self {
-        Self::from_values(DType::F32, shape, values.iter().flat_map(|it| it.to_le_bytes()).collect())
+        Self::from_values(
+            DType::F32,
+            shape,
+            values.iter().flat_map(|it| it.to_le_bytes()).collect(),
+        )
     }
 
     /// An int64 tensor; panics if `values` does not fill `shape`.
     pub fn from_i64(shape: &[usize], values: &[i64]) -> Self {
-        Self::from_values(DType::I64, shape, values.iter().flat_map(|it| it.to_le_bytes()).collect())
+        Self::from_values(
+            DType::I64,
+            shape,
+            values.iter().flat_map(|it| it.to_le_bytes()).collect(),
+        )
     }
 
     /// An int32 tensor; panics if `values` does not fill `shape`.
     pub fn from_i32(shape: &[usize], values: &[i32]) -> Self {
-        Self::from_values(DType::I32, shape, values.iter().flat_map(|it| it.to_le_bytes()).collect())
+        Self::from_values(
+            DType::I32,
+            shape,
+            values.iter().flat_map(|it| it.to_le_bytes()).collect(),
+        )
     }
 
     /// An int8 tensor; panics if `values` does not fill `shape`.

@@ -10,7 +10,9 @@ use crate::{Graph, InferError, ValueId, infer_facts};
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum VerifyError {
     /// 1: a node reads a value that nothing makes.
-    #[error("node `{node}` reads `{value}`, which no node makes and which is neither an input nor a constant")]
+    #[error(
+        "node `{node}` reads `{value}`, which no node makes and which is neither an input nor a constant"
+    )]
     Undefined {
         /// The reader.
         node: String,
@@ -83,7 +85,7 @@ pub fn verify(graph: &Graph) -> Result<(), VerifyError> {
     let name = |id: ValueId| graph.value(id).name.clone();
     for (_, node) in graph.nodes() {
         check_arity(node)?;
-        for value in node.reads().filter(|it| !made.contains(it)) {
+        if let Some(value) = node.reads().find(|it| !made.contains(it)) {
             let (node, value_name) = (node.name.clone(), name(value));
             return Err(match graph.producer(value) {
                 None => VerifyError::Undefined { node, value: value_name },
@@ -108,16 +110,23 @@ pub fn verify(graph: &Graph) -> Result<(), VerifyError> {
 fn check_arity(node: &crate::Node) -> Result<(), VerifyError> {
     let arity = node.op.arity();
     let op = || node.op.name().to_owned();
-    for (what, found, (least, most)) in
-        [("inputs", node.inputs.len(), arity.inputs), ("outputs", node.outputs.len(), arity.outputs)]
-    {
+    for (what, found, (least, most)) in [
+        ("inputs", node.inputs.len(), arity.inputs),
+        ("outputs", node.outputs.len(), arity.outputs),
+    ] {
         if !(least..=most).contains(&found) {
             let expected = match most {
                 usize::MAX => format!("at least {least}"),
                 _ if least == most => format!("{least}"),
                 _ => format!("{least} to {most}"),
             };
-            return Err(VerifyError::Arity { node: node.name.clone(), op: op(), what, found, expected });
+            return Err(VerifyError::Arity {
+                node: node.name.clone(),
+                op: op(),
+                what,
+                found,
+                expected,
+            });
         }
     }
     let missing = |what, at| VerifyError::Missing { node: node.name.clone(), op: op(), what, at };

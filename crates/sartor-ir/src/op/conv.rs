@@ -58,11 +58,14 @@ impl Spatial {
             strides: attrs.sizes("strides")?.unwrap_or_default(),
             dilations: attrs.sizes("dilations")?.unwrap_or_default(),
             pads: attrs.sizes("pads")?.unwrap_or_default(),
-            auto_pad: auto_pad.ok_or_else(|| AttrError::new("auto_pad", "is none of ONNX's four words"))?,
+            auto_pad: auto_pad
+                .ok_or_else(|| AttrError::new("auto_pad", "is none of ONNX's four words"))?,
         };
-        for (name, list) in
-            [("kernel_shape", &spatial.kernel), ("strides", &spatial.strides), ("dilations", &spatial.dilations)]
-        {
+        for (name, list) in [
+            ("kernel_shape", &spatial.kernel),
+            ("strides", &spatial.strides),
+            ("dilations", &spatial.dilations),
+        ] {
             if list.contains(&0) {
                 return Err(AttrError::new(name, "must be positive"));
             }
@@ -85,7 +88,11 @@ impl Spatial {
 
     /// Window, step, tap distance and pads of every spatial axis of an input of `extents`;
     /// `kernel` stands in where the attribute is empty.
-    pub(crate) fn resolve(&self, kernel: &[usize], extents: &[Dim]) -> Result<Vec<Option<Axis>>, String> {
+    pub(crate) fn resolve(
+        &self,
+        kernel: &[usize],
+        extents: &[Dim],
+    ) -> Result<Vec<Option<Axis>>, String> {
         let n = extents.len();
         let kernel = if self.kernel.is_empty() { kernel } else { &self.kernel };
         let list = |name: &str, list: &[usize], n: usize, default: usize| match list.len() {
@@ -104,9 +111,14 @@ impl Spatial {
                 AutoPad::SameUpper | AutoPad::SameLower => {
                     let extent = extents[i].known()?;
                     let reach = (kernel[i] - 1) * dilations[i] + 1;
-                    let total = ((extent.div_ceil(strides[i]).max(1) - 1) * strides[i] + reach).saturating_sub(extent);
+                    let total = ((extent.div_ceil(strides[i]).max(1) - 1) * strides[i] + reach)
+                        .saturating_sub(extent);
                     let (small, large) = (total / 2, total - total / 2);
-                    if self.auto_pad == AutoPad::SameUpper { (small, large) } else { (large, small) }
+                    if self.auto_pad == AutoPad::SameUpper {
+                        (small, large)
+                    } else {
+                        (large, small)
+                    }
                 }
             };
             Some(Axis { kernel: kernel[i], stride: strides[i], dilation: dilations[i], pads })
@@ -131,13 +143,17 @@ impl Axis {
     /// `ceil`, leaving out a window that would start in the end pad.
     pub(crate) fn output(&self, extent: &Dim, ceil: bool) -> Result<Dim, String> {
         let Some(extent) = extent.known() else {
-            let keeps = self.stride == 1 && self.pads.0 + self.pads.1 == (self.kernel - 1) * self.dilation;
+            let keeps =
+                self.stride == 1 && self.pads.0 + self.pads.1 == (self.kernel - 1) * self.dilation;
             return Ok(if keeps { extent.clone() } else { Dim::Unknown });
         };
         let reach = (self.kernel - 1) * self.dilation + 1;
         let padded = extent + self.pads.0 + self.pads.1;
         let Some(room) = padded.checked_sub(reach) else {
-            return Err(format!("a window of {reach} does not fit an extent of {extent} with pads {:?}", self.pads));
+            return Err(format!(
+                "a window of {reach} does not fit an extent of {extent} with pads {:?}",
+                self.pads
+            ));
         };
         let mut count = room / self.stride + 1;
         if ceil && room % self.stride != 0 && count * self.stride < extent + self.pads.0 {
@@ -173,7 +189,9 @@ impl Conv {
     }
 
     pub(super) fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Option<Fact>, String> {
-        let (Some(x), Some(w)) = (shape_of(inputs, 0), shape_of(inputs, 1)) else { return Ok(None) };
+        let (Some(x), Some(w)) = (shape_of(inputs, 0), shape_of(inputs, 1)) else {
+            return Ok(None);
+        };
         let dtype = inputs[0].expect("shape_of found it").ty.dtype;
         if x.len() < 3 || w.len() != x.len() {
             return Err(format!(
@@ -186,26 +204,43 @@ impl Conv {
         if !x[1].compatible(&per_group) {
             return Err(format!(
                 "input {} has {} channels, weight {} with {} group(s) expects {per_group}",
-                list(x), x[1], list(w), self.group
+                list(x),
+                x[1],
+                list(w),
+                self.group
             ));
         }
         if w[0].known().is_some_and(|it| it % self.group != 0) {
-            return Err(format!("{} output channels do not split into {} groups", w[0], self.group));
+            return Err(format!(
+                "{} output channels do not split into {} groups",
+                w[0], self.group
+            ));
         }
         if let Some(bias) = shape_of(inputs, 2)
             && (bias.len() != 1 || !bias[0].compatible(&w[0]))
         {
-            return Err(format!("bias {} does not fit the {} output channels of weight {}", list(bias), w[0], list(w)));
+            return Err(format!(
+                "bias {} does not fit the {} output channels of weight {}",
+                list(bias),
+                w[0],
+                list(w)
+            ));
         }
         let kernel: Option<Vec<usize>> = w[2..].iter().map(Dim::known).collect();
         if let Some(kernel) = &kernel
             && !self.spatial.kernel.is_empty()
             && *kernel != self.spatial.kernel
         {
-            return Err(format!("`kernel_shape` {:?} differs from weight {}", self.spatial.kernel, list(w)));
+            return Err(format!(
+                "`kernel_shape` {:?} differs from weight {}",
+                self.spatial.kernel,
+                list(w)
+            ));
         }
         let mut shape = vec![x[0].clone(), w[0].clone()];
-        for (axis, extent) in self.spatial.resolve(&kernel.unwrap_or_default(), &x[2..])?.iter().zip(&x[2..]) {
+        for (axis, extent) in
+            self.spatial.resolve(&kernel.unwrap_or_default(), &x[2..])?.iter().zip(&x[2..])
+        {
             shape.push(axis.as_ref().map_or(Ok(Dim::Unknown), |it| it.output(extent, false))?);
         }
         Ok(Some(Fact::of(TensorType::new(dtype, shape))))
@@ -229,14 +264,28 @@ impl Conv {
             links.push(AxisLink::same(x_channels, (Port::Input(1), 1)));
             return links;
         }
-        let (Some(w), Some(channels)) = (shape_of(inputs, 1), super::extent(inputs, 0, 1)) else { return links };
+        let (Some(w), Some(channels)) = (shape_of(inputs, 1), super::extent(inputs, 0, 1)) else {
+            return links;
+        };
         let (Some(filters_n), Some(depth)) = (w[0].known(), w[1].known()) else { return links };
         if depth == 1 && channels == self.group {
-            links.push(AxisLink::Tied { a: x_channels, b: filters, map: IndexMap::Block(filters_n / self.group) });
+            links.push(AxisLink::Tied {
+                a: x_channels,
+                b: filters,
+                map: IndexMap::Block(filters_n / self.group),
+            });
         } else {
             let every = |period, extent| IndexMap::Every { period, extent };
-            links.push(AxisLink::Tied { a: (Port::Input(1), 1), b: x_channels, map: every(depth, channels) });
-            links.push(AxisLink::Tied { a: filters, b: filters, map: every(filters_n / self.group, filters_n) });
+            links.push(AxisLink::Tied {
+                a: (Port::Input(1), 1),
+                b: x_channels,
+                map: every(depth, channels),
+            });
+            links.push(AxisLink::Tied {
+                a: filters,
+                b: filters,
+                map: every(filters_n / self.group, filters_n),
+            });
         }
         links
     }

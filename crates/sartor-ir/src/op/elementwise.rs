@@ -126,7 +126,9 @@ impl Unary {
                 let beta = attrs.float("beta", 0.5)?;
                 Ok(Unary::HardSigmoid { alpha, beta })
             }),
-            "Gelu" => attrs.text("approximate", "none").map(|it| Unary::Gelu { tanh: it == "tanh" }),
+            "Gelu" => {
+                attrs.text("approximate", "none").map(|it| Unary::Gelu { tanh: it == "tanh" })
+            }
             _ => return None,
         })
     }
@@ -138,7 +140,13 @@ impl Unary {
             Unary::Selu { .. } => "Selu",
             Unary::HardSigmoid { .. } => "HardSigmoid",
             Unary::Gelu { .. } => "Gelu",
-            _ => PLAIN.iter().find(|row| row.0 == *self).expect("every plain operator has a row in PLAIN").1,
+            _ => {
+                PLAIN
+                    .iter()
+                    .find(|row| row.0 == *self)
+                    .expect("every plain operator has a row in PLAIN")
+                    .1
+            }
         }
     }
 
@@ -165,8 +173,14 @@ impl Unary {
     pub fn keeps_zero(&self) -> bool {
         !matches!(
             self,
-            Unary::Sigmoid | Unary::HardSigmoid { .. } | Unary::Softplus | Unary::Cos | Unary::Exp | Unary::Log
-                | Unary::Not | Unary::Reciprocal
+            Unary::Sigmoid
+                | Unary::HardSigmoid { .. }
+                | Unary::Softplus
+                | Unary::Cos
+                | Unary::Exp
+                | Unary::Log
+                | Unary::Not
+                | Unary::Reciprocal
         )
     }
 }
@@ -240,7 +254,10 @@ named! {
 impl Binary {
     /// Whether the output is boolean whatever the inputs are.
     pub fn is_predicate(self) -> bool {
-        !matches!(self, Binary::Add | Binary::Sub | Binary::Mul | Binary::Div | Binary::Pow | Binary::Mod)
+        !matches!(
+            self,
+            Binary::Add | Binary::Sub | Binary::Mul | Binary::Div | Binary::Pow | Binary::Mod
+        )
     }
 
     pub(super) fn infer(self, inputs: &[Option<&Fact>]) -> Result<Option<Fact>, String> {
@@ -306,13 +323,19 @@ pub(super) fn infer_where(inputs: &[Option<&Fact>]) -> Result<Option<Fact>, Stri
 /// Every axis of input 0 passes to the same axis of the outputs.
 pub(super) fn axes_same(inputs: &[Option<&Fact>], outputs: &[Port]) -> Vec<AxisLink> {
     let rank = super::rank_of(inputs, 0).unwrap_or(0);
-    let pass = |axis| outputs.iter().map(move |&out| AxisLink::same((Port::Input(0), axis), (out, axis)));
+    let pass =
+        |axis| outputs.iter().map(move |&out| AxisLink::same((Port::Input(0), axis), (out, axis)));
     (0..rank).flat_map(pass).collect()
 }
 
 /// Axes aligned at the end pass through; an extent of 1 that is broadcast takes no part.
-pub(super) fn axes_broadcast(inputs: &[Option<&Fact>], outputs: &[Option<&TensorType>]) -> Vec<AxisLink> {
-    let Some(out) = outputs.first().copied().flatten().and_then(|it| it.shape.as_ref()) else { return Vec::new() };
+pub(super) fn axes_broadcast(
+    inputs: &[Option<&Fact>],
+    outputs: &[Option<&TensorType>],
+) -> Vec<AxisLink> {
+    let Some(out) = outputs.first().copied().flatten().and_then(|it| it.shape.as_ref()) else {
+        return Vec::new();
+    };
     let mut links = Vec::new();
     for i in 0..inputs.len() {
         let Some(shape) = shape_of(inputs, i) else { continue };

@@ -40,14 +40,20 @@ impl Gemm {
     }
 
     pub(super) fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Option<Fact>, String> {
-        let (Some(a), Some(b)) = (shape_of(inputs, 0), shape_of(inputs, 1)) else { return Ok(None) };
+        let (Some(a), Some(b)) = (shape_of(inputs, 0), shape_of(inputs, 1)) else {
+            return Ok(None);
+        };
         if a.len() != 2 || b.len() != 2 {
             return Err(format!("operands {} and {} must be matrices", list(a), list(b)));
         }
         let (m, ka) = if self.trans_a { (&a[1], &a[0]) } else { (&a[0], &a[1]) };
         let (kb, n) = if self.trans_b { (&b[1], &b[0]) } else { (&b[0], &b[1]) };
         if !ka.compatible(kb) {
-            return Err(format!("operands {} and {} disagree on the reduced extent, {ka} and {kb}", list(a), list(b)));
+            return Err(format!(
+                "operands {} and {} disagree on the reduced extent, {ka} and {kb}",
+                list(a),
+                list(b)
+            ));
         }
         let shape = vec![m.clone(), n.clone()];
         if let Some(c) = shape_of(inputs, 2) {
@@ -95,7 +101,10 @@ pub(super) fn infer_matmul(inputs: &[Option<&Fact>]) -> Result<Option<Fact>, Str
     if !mat_a[1].compatible(&mat_b[0]) {
         return Err(format!(
             "operands {} and {} disagree on the reduced extent, {} and {}",
-            list(a), list(b), mat_a[1], mat_b[0]
+            list(a),
+            list(b),
+            mat_a[1],
+            mat_b[0]
         ));
     }
     let mut shape = broadcast(lead_a, lead_b)?;

@@ -3,13 +3,13 @@
 mod reshape;
 mod select;
 
+pub use reshape::{Flatten, Reshape, Shape, Transpose};
 pub(super) use reshape::{
     axes_reshape, axes_shape, infer_expand, infer_size, infer_squeeze, infer_unsqueeze,
 };
-pub use reshape::{Flatten, Reshape, Shape, Transpose};
 pub(crate) use select::slice_bounds;
-pub(super) use select::{axes_slice, infer_pad, infer_range, infer_slice};
 pub use select::{Concat, ConstantOfShape, Gather, Pad, PadMode, Split};
+pub(super) use select::{axes_slice, infer_pad, infer_range, infer_slice};
 
 /// An axis counted from the front.
 ///
@@ -26,7 +26,8 @@ pub(crate) fn normalize_axis(axis: i64, rank: usize) -> Result<usize, String> {
 
 /// Several axes counted from the front, in ascending order.
 pub(crate) fn normalize_axes(axes: &[i64], rank: usize) -> Result<Vec<usize>, String> {
-    let mut list = axes.iter().map(|&it| normalize_axis(it, rank)).collect::<Result<Vec<_>, _>>()?;
+    let mut list =
+        axes.iter().map(|&it| normalize_axis(it, rank)).collect::<Result<Vec<_>, _>>()?;
     list.sort_unstable();
     let count = list.len();
     list.dedup();

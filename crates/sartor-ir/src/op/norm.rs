@@ -19,7 +19,10 @@ impl BatchNormalization {
         if attrs.flag("training_mode", false)? {
             return Err(AttrError::new("training_mode", "only the inference form is known"));
         }
-        Ok(BatchNormalization { epsilon: attrs.float("epsilon", 1e-5)?, momentum: attrs.float("momentum", 0.9)? })
+        Ok(BatchNormalization {
+            epsilon: attrs.float("epsilon", 1e-5)?,
+            momentum: attrs.float("momentum", 0.9)?,
+        })
     }
 
     pub(super) fn attributes(&self) -> Attrs {
@@ -39,7 +42,12 @@ pub(super) fn infer_batch_norm(inputs: &[Option<&Fact>]) -> Result<Option<Fact>,
         if let Some(it) = shape_of(inputs, i + 1)
             && (it.len() != 1 || !it[0].compatible(&x[1]))
         {
-            return Err(format!("`{name}` {} does not fit the {} channels of {}", list(it), x[1], list(x)));
+            return Err(format!(
+                "`{name}` {} does not fit the {} channels of {}",
+                list(it),
+                x[1],
+                list(x)
+            ));
         }
     }
     Ok(required(inputs, 0).map(|it| Fact::of(it.ty.clone())))
@@ -47,7 +55,8 @@ pub(super) fn infer_batch_norm(inputs: &[Option<&Fact>]) -> Result<Option<Fact>,
 
 pub(super) fn axes_batch_norm(inputs: &[Option<&Fact>]) -> Vec<AxisLink> {
     let rank = rank_of(inputs, 0).unwrap_or(0);
-    let pass = (0..rank).map(|axis| AxisLink::same((Port::Input(0), axis), (Port::Output(0), axis)));
+    let pass =
+        (0..rank).map(|axis| AxisLink::same((Port::Input(0), axis), (Port::Output(0), axis)));
     let parameters = (1..5).map(|i| AxisLink::same((Port::Input(0), 1), (Port::Input(i), 0)));
     pass.chain(parameters).collect()
 }
@@ -81,9 +90,13 @@ impl Softmax {
     pub(super) fn axes(&self, inputs: &[Option<&Fact>]) -> Vec<AxisLink> {
         let rank = rank_of(inputs, 0).unwrap_or(0);
         let Ok(own) = normalize_axis(self.axis, rank) else { return Vec::new() };
-        let link = |axis| match axis == own {
-            true => AxisLink::Fixed { at: (Port::Input(0), axis), reason: "Softmax normalizes along this axis" },
-            false => AxisLink::same((Port::Input(0), axis), (Port::Output(0), axis)),
+        let link = |axis| {
+            let at = (Port::Input(0), axis);
+            if axis == own {
+                AxisLink::Fixed { at, reason: "Softmax normalizes along this axis" }
+            } else {
+                AxisLink::same(at, (Port::Output(0), axis))
+            }
         };
         (0..rank).map(link).collect()
     }

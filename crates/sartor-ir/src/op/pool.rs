@@ -64,14 +64,24 @@ impl Pool {
         attrs
     }
 
-    pub(super) fn infer(&self, inputs: &[Option<&Fact>], n_outputs: usize) -> Result<Vec<Option<Fact>>, String> {
+    pub(super) fn infer(
+        &self,
+        inputs: &[Option<&Fact>],
+        n_outputs: usize,
+    ) -> Result<Vec<Option<Fact>>, String> {
         let Some(x) = shape_of(inputs, 0) else { return Ok(vec![None; n_outputs]) };
         if x.len() != self.spatial.kernel.len() + 2 {
-            return Err(format!("input {} does not fit a window of {:?}", list(x), self.spatial.kernel));
+            return Err(format!(
+                "input {} does not fit a window of {:?}",
+                list(x),
+                self.spatial.kernel
+            ));
         }
         let mut shape = x[..2].to_vec();
         for (axis, extent) in self.spatial.resolve(&[], &x[2..])?.iter().zip(&x[2..]) {
-            shape.push(axis.as_ref().map_or(Ok(Dim::Unknown), |it| it.output(extent, self.ceil_mode))?);
+            shape.push(
+                axis.as_ref().map_or(Ok(Dim::Unknown), |it| it.output(extent, self.ceil_mode))?,
+            );
         }
         let dtype = inputs[0].expect("shape_of found it").ty.dtype;
         let types = [TensorType::new(dtype, shape.clone()), TensorType::new(DType::I64, shape)];
@@ -110,6 +120,9 @@ pub(super) fn infer_global(inputs: &[Option<&Fact>]) -> Result<Option<Fact>, Str
 
 /// Batch and channels pass; space is mixed.
 pub(super) fn axes(outputs: &[Option<&TensorType>]) -> Vec<AxisLink> {
-    let pass = |axis| (0..outputs.len()).map(move |i| AxisLink::same((Port::Input(0), axis), (Port::Output(i), axis)));
+    let pass = |axis| {
+        (0..outputs.len())
+            .map(move |i| AxisLink::same((Port::Input(0), axis), (Port::Output(i), axis)))
+    };
     pass(0).chain(pass(1)).collect()
 }

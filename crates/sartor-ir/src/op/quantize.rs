@@ -28,10 +28,13 @@ impl QuantizeLinear {
         let block_size = usize::try_from(attrs.int("block_size", 0)?);
         Ok(QuantizeLinear {
             axis: attrs.int("axis", 1)?,
-            block_size: block_size.map_err(|_| AttrError::new("block_size", "must not be negative"))?,
+            block_size: block_size
+                .map_err(|_| AttrError::new("block_size", "must not be negative"))?,
             output_dtype: match dtype.as_str() {
                 "" => None,
-                text => Some(text.parse().map_err(|it: String| AttrError::new("output_dtype", it))?),
+                text => {
+                    Some(text.parse().map_err(|it: String| AttrError::new("output_dtype", it))?)
+                }
             },
             saturate: attrs.flag("saturate", true)?,
         })
@@ -49,11 +52,17 @@ impl QuantizeLinear {
     }
 
     fn check(&self, inputs: &[Option<&Fact>]) -> Result<(), String> {
-        let (Some(x), Some(scale)) = (shape_of(inputs, 0), shape_of(inputs, 1)) else { return Ok(()) };
+        let (Some(x), Some(scale)) = (shape_of(inputs, 0), shape_of(inputs, 1)) else {
+            return Ok(());
+        };
         if let Some(zero) = shape_of(inputs, 2)
             && (zero.len() != scale.len() || !zero.iter().zip(scale).all(|(a, b)| a.compatible(b)))
         {
-            return Err(format!("zero point {} and scale {} differ in shape", list(zero), list(scale)));
+            return Err(format!(
+                "zero point {} and scale {} differ in shape",
+                list(zero),
+                list(scale)
+            ));
         }
         if scale.is_empty() || self.block_size > 0 {
             return Ok(());
@@ -62,17 +71,26 @@ impl QuantizeLinear {
             let single = scale.len() == 1 && scale[0].known() == Some(1);
             if single { Ok(0) } else { Err(it) }
         })?;
-        let fits = scale.len() == 1 && (scale[0].compatible(&x[axis]) || scale[0].known() == Some(1));
-        if fits { Ok(()) } else { Err(format!("scale {} does not fit axis {axis} of input {}", list(scale), list(x))) }
+        let fits =
+            scale.len() == 1 && (scale[0].compatible(&x[axis]) || scale[0].known() == Some(1));
+        if fits {
+            Ok(())
+        } else {
+            Err(format!("scale {} does not fit axis {axis} of input {}", list(scale), list(x)))
+        }
     }
 
     pub(super) fn infer_quantize(&self, inputs: &[Option<&Fact>]) -> Result<Option<Fact>, String> {
         self.check(inputs)?;
-        let dtype = required(inputs, 2).map(|it| it.ty.dtype).or(self.output_dtype).unwrap_or(DType::U8);
+        let dtype =
+            required(inputs, 2).map(|it| it.ty.dtype).or(self.output_dtype).unwrap_or(DType::U8);
         Ok(required(inputs, 0).map(|it| Fact::of(TensorType { dtype, shape: it.ty.shape.clone() })))
     }
 
-    pub(super) fn infer_dequantize(&self, inputs: &[Option<&Fact>]) -> Result<Option<Fact>, String> {
+    pub(super) fn infer_dequantize(
+        &self,
+        inputs: &[Option<&Fact>],
+    ) -> Result<Option<Fact>, String> {
         self.check(inputs)?;
         let dtype = required(inputs, 1).map_or(DType::F32, |it| it.ty.dtype);
         Ok(required(inputs, 0).map(|it| Fact::of(TensorType { dtype, shape: it.ty.shape.clone() })))
@@ -83,12 +101,15 @@ impl QuantizeLinear {
         if self.block_size > 0 {
             return Vec::new();
         }
-        let pass = (0..rank).map(|axis| AxisLink::same((Port::Input(0), axis), (Port::Output(0), axis)));
+        let pass =
+            (0..rank).map(|axis| AxisLink::same((Port::Input(0), axis), (Port::Output(0), axis)));
         let mut links: Vec<_> = pass.collect();
         let many = super::extent(inputs, 1, 0).is_some_and(|it| it > 1);
         if let (true, Ok(axis)) = (many, normalize_axis(self.axis, rank)) {
             let parameters = (1..inputs.len()).filter(|&i| inputs[i].is_some());
-            links.extend(parameters.map(|i| AxisLink::same((Port::Input(0), axis), (Port::Input(i), 0))));
+            links.extend(
+                parameters.map(|i| AxisLink::same((Port::Input(0), axis), (Port::Input(i), 0))),
+            );
         }
         links
     }

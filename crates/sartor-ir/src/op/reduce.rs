@@ -75,7 +75,9 @@ impl Reduce {
     pub(super) fn attributes(&self) -> Attrs {
         let mut attrs = Attrs::new();
         unless(&mut attrs, "keepdims", self.keepdims, true, |it| Attr::Int(i64::from(it)));
-        unless(&mut attrs, "noop_with_empty_axes", self.noop_with_empty_axes, false, |it| Attr::Int(i64::from(it)));
+        unless(&mut attrs, "noop_with_empty_axes", self.noop_with_empty_axes, false, |it| {
+            Attr::Int(i64::from(it))
+        });
         attrs
     }
 
@@ -117,7 +119,9 @@ impl Reduce {
     }
 
     pub(super) fn axes(&self, inputs: &[Option<&Fact>]) -> Vec<AxisLink> {
-        let (Some(rank), Ok(Some(axes))) = (rank_of(inputs, 0), self.known_axes(inputs)) else { return Vec::new() };
+        let (Some(rank), Ok(Some(axes))) = (rank_of(inputs, 0), self.known_axes(inputs)) else {
+            return Vec::new();
+        };
         let mut out = 0;
         let mut links = Vec::new();
         for axis in 0..rank {

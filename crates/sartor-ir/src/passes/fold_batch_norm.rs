@@ -18,7 +18,8 @@ impl Pass for FoldBatchNorm {
     }
 
     fn run(&self, graph: &mut Graph) -> Result<usize, GraphError> {
-        let norms: Vec<_> = graph.nodes().filter(|(_, it)| matches!(it.op, Op::BatchNormalization(_))).collect();
+        let norms: Vec<_> =
+            graph.nodes().filter(|(_, it)| matches!(it.op, Op::BatchNormalization(_))).collect();
         let norms: Vec<NodeId> = norms.into_iter().map(|it| it.0).collect();
         let mut changes = 0;
         for norm in norms {
@@ -29,17 +30,24 @@ impl Pass for FoldBatchNorm {
 }
 
 /// Factor and offset by channel: `BN(x) = factor x + offset`.
-fn affine(graph: &Graph, norm: NodeId, attributes: &BatchNormalization) -> Option<(Vec<f32>, Vec<f32>)> {
+fn affine(
+    graph: &Graph,
+    norm: NodeId,
+    attributes: &BatchNormalization,
+) -> Option<(Vec<f32>, Vec<f32>)> {
     let node = graph.node(norm);
     let list = |i| graph.constant_input(node, i)?.to_f32().ok();
     let (scale, bias, mean, var) = (list(1)?, list(2)?, list(3)?, list(4)?);
     let factor: Vec<f32> = scale
         .iter()
         .zip(&var)
-        .map(|(&s, &v)| (f64::from(s) / (f64::from(v) + f64::from(attributes.epsilon)).sqrt()) as f32)
+        .map(|(&s, &v)| {
+            (f64::from(s) / (f64::from(v) + f64::from(attributes.epsilon)).sqrt()) as f32
+        })
         .collect();
     let offset = bias.iter().zip(&mean).zip(&factor);
-    let offset = offset.map(|((&b, &m), &f)| (f64::from(b) - f64::from(m) * f64::from(f)) as f32).collect();
+    let offset =
+        offset.map(|((&b, &m), &f)| (f64::from(b) - f64::from(m) * f64::from(f)) as f32).collect();
     Some((factor, offset))
 }
 
@@ -54,7 +62,9 @@ fn fold(graph: &mut Graph, norm: NodeId) -> Result<bool, GraphError> {
         return Ok(false);
     }
     let Some((factor, offset)) = affine(graph, norm, &attributes) else { return Ok(false) };
-    let Some((weight, bias)) = scaled(graph, maker, channel_axis, &factor, &offset) else { return Ok(false) };
+    let Some((weight, bias)) = scaled(graph, maker, channel_axis, &factor, &offset) else {
+        return Ok(false);
+    };
     let (stem, bias_stem) = names(graph, maker);
     let weight = graph.add_fresh_constant(&stem, weight);
     let bias = graph.add_fresh_constant(&bias_stem, bias);
@@ -72,14 +82,22 @@ fn fold(graph: &mut Graph, norm: NodeId) -> Result<bool, GraphError> {
 fn filter_axis(graph: &Graph, maker: NodeId) -> Option<usize> {
     match &graph.node(maker).op {
         Op::Conv(_) => Some(0),
-        Op::Gemm(it) if it.alpha.to_bits() == 1f32.to_bits() && it.beta.to_bits() == 1f32.to_bits() => {
+        Op::Gemm(it)
+            if it.alpha.to_bits() == 1f32.to_bits() && it.beta.to_bits() == 1f32.to_bits() =>
+        {
             Some(usize::from(!it.trans_b))
         }
         _ => None,
     }
 }
 
-fn scaled(graph: &Graph, maker: NodeId, axis: usize, factor: &[f32], offset: &[f32]) -> Option<(Tensor, Tensor)> {
+fn scaled(
+    graph: &Graph,
+    maker: NodeId,
+    axis: usize,
+    factor: &[f32],
+    offset: &[f32],
+) -> Option<(Tensor, Tensor)> {
     let node = graph.node(maker);
     let weight = graph.constant_input(node, 1)?;
     let shape = weight.shape();
@@ -98,7 +116,8 @@ fn scaled(graph: &Graph, maker: NodeId, axis: usize, factor: &[f32], offset: &[f
     if bias.len() != factor.len() {
         return None;
     }
-    let bias: Vec<f32> = bias.iter().zip(factor).zip(offset).map(|((b, f), o)| b.mul_add(*f, *o)).collect();
+    let bias: Vec<f32> =
+        bias.iter().zip(factor).zip(offset).map(|((b, f), o)| b.mul_add(*f, *o)).collect();
     Some((Tensor::from_f32(shape, &values), Tensor::from_f32(&[factor.len()], &bias)))
 }
 

@@ -43,7 +43,8 @@ impl FoldConstants<'_> {
     fn fold(&self, graph: &Graph, id: NodeId, facts: &[Option<Fact>]) -> Option<Vec<Tensor>> {
         let node = graph.node(id);
         // A dequantized weight stays quantized in the file; a graph output keeps its maker.
-        let keeps = matches!(node.op, Op::Opaque(_) | Op::DequantizeLinear(_) | Op::QuantizeLinear(_));
+        let keeps =
+            matches!(node.op, Op::Opaque(_) | Op::DequantizeLinear(_) | Op::QuantizeLinear(_));
         if keeps || node.outputs.iter().flatten().any(|it| graph.outputs().contains(it)) {
             return None;
         }
@@ -53,9 +54,7 @@ impl FoldConstants<'_> {
         {
             return Some(vec![tensor]);
         }
-        if node.inputs.iter().flatten().next().is_none() {
-            return None;
-        }
+        node.inputs.iter().flatten().next()?;
         let mut inputs = Vec::with_capacity(node.inputs.len());
         for input in &node.inputs {
             inputs.push(match input {
@@ -63,8 +62,10 @@ impl FoldConstants<'_> {
                 Some(it) => Some(graph.constant(*it)?),
             });
         }
-        let sizes = node.outputs.iter().flatten().map(|it| facts.get(it.index())?.as_ref()?.ty.dims());
-        let total: usize = sizes.map(|it| it.map(|it| it.iter().product::<usize>())).sum::<Option<usize>>()?;
+        let sizes =
+            node.outputs.iter().flatten().map(|it| facts.get(it.index())?.as_ref()?.ty.dims());
+        let total: usize =
+            sizes.map(|it| it.map(|it| it.iter().product::<usize>())).sum::<Option<usize>>()?;
         if total > self.largest {
             return None;
         }

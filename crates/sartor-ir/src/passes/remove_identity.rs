@@ -18,7 +18,8 @@ impl Pass for RemoveIdentity {
     }
 
     fn run(&self, graph: &mut Graph) -> Result<usize, GraphError> {
-        let candidates: Vec<NodeId> = graph.nodes().filter(|(id, _)| is_identity(graph, *id)).map(|it| it.0).collect();
+        let candidates: Vec<NodeId> =
+            graph.nodes().filter(|(id, _)| is_identity(graph, *id)).map(|it| it.0).collect();
         let mut changes = 0;
         for id in candidates {
             let node = graph.node(id);
@@ -39,7 +40,12 @@ impl Pass for RemoveIdentity {
 }
 
 /// Lets the maker of `input` make the graph output itself, if nothing else shows or captures `input`.
-fn hand_over_name(graph: &mut Graph, id: NodeId, input: ValueId, output: ValueId) -> Result<bool, GraphError> {
+fn hand_over_name(
+    graph: &mut Graph,
+    id: NodeId,
+    input: ValueId,
+    output: ValueId,
+) -> Result<bool, GraphError> {
     let Some(maker) = graph.producer(input) else { return Ok(false) };
     if graph.outputs().contains(&input) || graph.is_captured(input) {
         return Ok(false);
@@ -63,13 +69,17 @@ fn is_identity(graph: &Graph, id: NodeId) -> bool {
         Op::Identity => true,
         Op::Dropout => {
             let mask = node.outputs.get(1).copied().flatten();
-            let training = graph.constant_input(node, 2).is_some_and(|it| it.to_i64().is_ok_and(|it| it == [1]));
+            let training = graph
+                .constant_input(node, 2)
+                .is_some_and(|it| it.to_i64().is_ok_and(|it| it == [1]));
             let dynamic = node.input(2).is_some() && graph.constant_input(node, 2).is_none();
             !training && !dynamic && mask.is_none_or(|it| !graph.is_used(it, &graph.consumers()))
         }
         Op::Cast(_) | Op::Expand | Op::Reshape(_) => {
             let exact = from.zip(to).is_some_and(|(from, to)| from == to && to.shape.is_some());
-            let unknown = to.and_then(|it| it.shape.as_ref()).is_none_or(|it| it.contains(&crate::Dim::Unknown));
+            let unknown = to
+                .and_then(|it| it.shape.as_ref())
+                .is_none_or(|it| it.contains(&crate::Dim::Unknown));
             let elementwise = matches!(node.op, Op::Cast(_));
             exact && (elementwise || !unknown)
         }

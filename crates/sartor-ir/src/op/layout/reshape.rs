@@ -27,7 +27,9 @@ impl Flatten {
     }
 
     pub(in crate::op) fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Option<Fact>, String> {
-        let (Some(x), Some(shape)) = (required(inputs, 0), shape_of(inputs, 0)) else { return Ok(None) };
+        let (Some(x), Some(shape)) = (required(inputs, 0), shape_of(inputs, 0)) else {
+            return Ok(None);
+        };
         let rank = shape.len();
         let axis = if self.axis == rank as i64 { rank } else { normalize_axis(self.axis, rank)? };
         let product = |dims: &[Dim]| dims.iter().fold(Dim::Known(1), |a, b| a.times(b));
@@ -59,7 +61,10 @@ impl Reshape {
         let dtype = x.ty.dtype;
         let Some(wanted) = required(inputs, 1).and_then(|it| it.value.as_ref()) else {
             let rank = shape_of(inputs, 1).and_then(|it| it.first()?.known());
-            return Ok(Some(Fact::of(TensorType { dtype, shape: rank.map(|n| vec![Dim::Unknown; n]) })));
+            return Ok(Some(Fact::of(TensorType {
+                dtype,
+                shape: rank.map(|n| vec![Dim::Unknown; n]),
+            })));
         };
         let shape = resolve_reshape(x.ty.shape.as_deref(), wanted.elements(), self.allow_zero)?;
         Ok(Some(Fact::of(TensorType::new(dtype, shape))))
@@ -68,7 +73,9 @@ impl Reshape {
 
 /// The shape that `Reshape` makes of `from` for the `wanted` extents (0 copies, -1 takes the rest).
 pub(crate) fn resolve_reshape(
-    from: Option<&[Dim]>, wanted: &[Scalar], allow_zero: bool,
+    from: Option<&[Dim]>,
+    wanted: &[Scalar],
+    allow_zero: bool,
 ) -> Result<Vec<Dim>, String> {
     let mut shape = Vec::with_capacity(wanted.len());
     let mut rest = None;
@@ -81,11 +88,15 @@ pub(crate) fn resolve_reshape(
                 Dim::Unknown
             }
             Scalar::Known(0) if !allow_zero => match from {
-                Some(from) => from.get(i).cloned().ok_or("the target shape copies an axis that the input lacks")?,
+                Some(from) => from
+                    .get(i)
+                    .cloned()
+                    .ok_or("the target shape copies an axis that the input lacks")?,
                 None => Dim::Unknown,
             },
             Scalar::Known(n) => {
-                let n = usize::try_from(*n).map_err(|_| format!("the target shape has the extent {n}"))?;
+                let n = usize::try_from(*n)
+                    .map_err(|_| format!("the target shape has the extent {n}"))?;
                 Dim::Known(n)
             }
             Scalar::Symbol(name) => Dim::Symbol(name.clone()),
@@ -98,7 +109,11 @@ pub(crate) fn resolve_reshape(
     } else if let (Some(a), Some(b)) = (product(from), product(&shape))
         && a != b
     {
-        return Err(format!("input {} has {a} elements, the target shape {} has {b}", list(from), list(&shape)));
+        return Err(format!(
+            "input {} has {a} elements, the target shape {} has {b}",
+            list(from),
+            list(&shape)
+        ));
     }
     Ok(shape)
 }
@@ -121,7 +136,7 @@ fn remaining(from: &[Dim], shape: &[Dim], at: usize) -> Result<Dim, String> {
     }
     let numbers: usize = left.iter().filter_map(Dim::known).product();
     let names: Vec<_> = left.iter().filter(|it| it.known().is_none()).collect();
-    if others == 0 || (names.is_empty() && numbers % others != 0) {
+    if others == 0 || (names.is_empty() && !numbers.is_multiple_of(others)) {
         return Err(format!("input {} does not fill the target shape {}", list(from), list(shape)));
     }
     Ok(match names.as_slice() {
@@ -171,7 +186,9 @@ impl Transpose {
     }
 
     pub(in crate::op) fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Option<Fact>, String> {
-        let (Some(x), Some(shape)) = (required(inputs, 0), shape_of(inputs, 0)) else { return Ok(None) };
+        let (Some(x), Some(shape)) = (required(inputs, 0), shape_of(inputs, 0)) else {
+            return Ok(None);
+        };
         let perm = self.resolve(shape.len())?;
         let moved = perm.iter().map(|&it| shape[it].clone()).collect();
         Ok(Some(Fact::of(TensorType::new(x.ty.dtype, moved))))
@@ -180,7 +197,9 @@ impl Transpose {
     pub(in crate::op) fn axes(&self, inputs: &[Option<&Fact>]) -> Vec<AxisLink> {
         let rank = shape_of(inputs, 0).map_or(0, Vec::len);
         let perm = self.resolve(rank).unwrap_or_default();
-        let link = |(to, &from): (usize, &usize)| AxisLink::same((Port::Input(0), from), (Port::Output(0), to));
+        let link = |(to, &from): (usize, &usize)| {
+            AxisLink::same((Port::Input(0), from), (Port::Output(0), to))
+        };
         perm.iter().enumerate().map(link).collect()
     }
 }
@@ -234,7 +253,9 @@ pub(in crate::op) fn infer_size(_: &[Option<&Fact>]) -> Result<Option<Fact>, Str
 }
 
 pub(in crate::op) fn infer_squeeze(inputs: &[Option<&Fact>]) -> Result<Option<Fact>, String> {
-    let (Some(x), Some(shape)) = (required(inputs, 0), shape_of(inputs, 0)) else { return Ok(None) };
+    let (Some(x), Some(shape)) = (required(inputs, 0), shape_of(inputs, 0)) else {
+        return Ok(None);
+    };
     let given = inputs.get(1).copied().flatten();
     let axes = match given {
         None => (0..shape.len()).filter(|&i| shape[i] == Dim::Known(1)).collect(),
@@ -246,17 +267,22 @@ pub(in crate::op) fn infer_squeeze(inputs: &[Option<&Fact>]) -> Result<Option<Fa
     if let Some(&axis) = axes.iter().find(|&&it| shape[it].known().is_some_and(|n| n != 1)) {
         return Err(format!("axis {axis} of input {} is not 1", list(shape)));
     }
-    let kept = shape.iter().enumerate().filter(|(i, _)| !axes.contains(i)).map(|(_, dim)| dim.clone());
+    let kept =
+        shape.iter().enumerate().filter(|(i, _)| !axes.contains(i)).map(|(_, dim)| dim.clone());
     Ok(Some(Fact::of(TensorType::new(x.ty.dtype, kept.collect()))))
 }
 
 pub(in crate::op) fn infer_unsqueeze(inputs: &[Option<&Fact>]) -> Result<Option<Fact>, String> {
-    let (Some(x), Some(shape)) = (required(inputs, 0), shape_of(inputs, 0)) else { return Ok(None) };
+    let (Some(x), Some(shape)) = (required(inputs, 0), shape_of(inputs, 0)) else {
+        return Ok(None);
+    };
     let Some(axes) = required(inputs, 1).and_then(Fact::integers) else { return Ok(None) };
     let rank = shape.len() + axes.len();
     let axes = normalize_axes(&axes, rank)?;
     let mut dims = shape.iter();
-    let one = |i| if axes.contains(&i) { Dim::Known(1) } else { dims.next().cloned().unwrap_or(Dim::Unknown) };
+    let one = |i| {
+        if axes.contains(&i) { Dim::Known(1) } else { dims.next().cloned().unwrap_or(Dim::Unknown) }
+    };
     Ok(Some(Fact::of(TensorType::new(x.ty.dtype, (0..rank).map(one).collect()))))
 }
 
@@ -282,7 +308,10 @@ pub(in crate::op) fn axes_shape(inputs: &[Option<&Fact>]) -> Vec<AxisLink> {
 /// Matches runs of axes with equal products between two shapes. A run of one axis on both sides passes
 /// through; where one axis meets several, the outermost of the several carries it in blocks. Unknown and
 /// named extents match only themselves.
-pub(in crate::op) fn axes_reshape(inputs: &[Option<&Fact>], outputs: &[Option<&TensorType>]) -> Vec<AxisLink> {
+pub(in crate::op) fn axes_reshape(
+    inputs: &[Option<&Fact>],
+    outputs: &[Option<&TensorType>],
+) -> Vec<AxisLink> {
     let out = outputs.first().copied().flatten().and_then(|it| it.shape.as_ref());
     let (Some(from), Some(to)) = (shape_of(inputs, 0), out) else { return Vec::new() };
     let (mut i, mut j) = (0, 0);
@@ -345,11 +374,18 @@ mod tests {
         let a = |axis| (Port::Input(0), axis);
         let b = |axis| (Port::Output(0), axis);
         for (from, to, expected) in [
-            (vec![2, 64, 1, 1], vec![2, 64], vec![AxisLink::same(a(0), b(0)), AxisLink::same(a(1), b(1))]),
+            (
+                vec![2, 64, 1, 1],
+                vec![2, 64],
+                vec![AxisLink::same(a(0), b(0)), AxisLink::same(a(1), b(1))],
+            ),
             (
                 vec![2, 8, 4, 4],
                 vec![2, 128],
-                vec![AxisLink::same(a(0), b(0)), AxisLink::Tied { a: a(1), b: b(1), map: IndexMap::Block(16) }],
+                vec![
+                    AxisLink::same(a(0), b(0)),
+                    AxisLink::Tied { a: a(1), b: b(1), map: IndexMap::Block(16) },
+                ],
             ),
             (
                 vec![2, 12, 5],
@@ -369,12 +405,16 @@ mod tests {
     #[test]
     fn reshape_targets() {
         let named = |text: &str| {
-            text.split(',').map(|it| it.parse().map_or_else(|_| Dim::symbol(it), Dim::Known)).collect::<Vec<_>>()
+            text.split(',')
+                .map(|it| it.parse().map_or_else(|_| Dim::symbol(it), Dim::Known))
+                .collect::<Vec<_>>()
         };
         let known = |list: &[i64]| list.iter().map(|&it| Scalar::Known(it)).collect::<Vec<_>>();
-        for (from, wanted, expected) in
-            [("N,64,1,1", vec![0, -1], "[N,64]"), ("N,3,4", vec![-1, 12], "[N,12]"), ("2,3,4", vec![4, -1], "[4,6]")]
-        {
+        for (from, wanted, expected) in [
+            ("N,64,1,1", vec![0, -1], "[N,64]"),
+            ("N,3,4", vec![-1, 12], "[N,12]"),
+            ("2,3,4", vec![4, -1], "[4,6]"),
+        ] {
             let shape = resolve_reshape(Some(&named(from)), &known(&wanted), false).unwrap();
             assert_eq!(list(&shape), expected, "{from} to {wanted:?}");
         }

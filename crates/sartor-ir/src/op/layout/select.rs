@@ -36,7 +36,11 @@ impl Concat {
             let fits = shape.len() == joint.len()
                 && (0..joint.len()).all(|i| i == axis || shape[i].compatible(&joint[i]));
             if !fits {
-                return Err(format!("{} and {} do not join along axis {axis}", list(&joint), list(shape)));
+                return Err(format!(
+                    "{} and {} do not join along axis {axis}",
+                    list(&joint),
+                    list(shape)
+                ));
             }
             for (i, dim) in joint.iter_mut().enumerate() {
                 *dim = match (i == axis, dim.known(), shape[i].known()) {
@@ -59,7 +63,9 @@ impl Concat {
                 let (a, b) = ((Port::Input(i), axis), (Port::Output(0), axis));
                 match (axis == own, offset) {
                     (false, _) => links.push(AxisLink::same(a, b)),
-                    (true, Some(at)) => links.push(AxisLink::Tied { a, b, map: IndexMap::Offset(at) }),
+                    (true, Some(at)) => {
+                        links.push(AxisLink::Tied { a, b, map: IndexMap::Offset(at) });
+                    }
                     (true, None) => {}
                 }
             }
@@ -89,25 +95,41 @@ impl Split {
     }
 
     /// Extents of the outputs: as given, or equal parts of which the last may be smaller.
-    fn parts(inputs: &[Option<&Fact>], axis: usize, n: usize) -> Result<Option<Vec<usize>>, String> {
+    fn parts(
+        inputs: &[Option<&Fact>],
+        axis: usize,
+        n: usize,
+    ) -> Result<Option<Vec<usize>>, String> {
         let total = extent(inputs, 0, axis);
         if inputs.get(1).copied().flatten().is_some() {
             let Some(sizes) = required(inputs, 1).and_then(Fact::integers) else { return Ok(None) };
             let sizes: Result<Vec<_>, _> = sizes.iter().map(|&it| usize::try_from(it)).collect();
             let sizes = sizes.map_err(|_| "a part has a negative extent".to_owned())?;
             let fits = sizes.len() == n && total.is_none_or(|it| it == sizes.iter().sum());
-            return if fits { Ok(Some(sizes)) } else { Err(format!("parts {sizes:?} do not make up the input")) };
+            return if fits {
+                Ok(Some(sizes))
+            } else {
+                Err(format!("parts {sizes:?} do not make up the input"))
+            };
         }
         let Some(total) = total else { return Ok(None) };
         let part = total.div_ceil(n.max(1));
-        let last = total.checked_sub(part * (n.max(1) - 1)).ok_or("there are more outputs than elements")?;
+        let last = total
+            .checked_sub(part * (n.max(1) - 1))
+            .ok_or("there are more outputs than elements")?;
         let mut sizes = vec![part; n];
         sizes.last_mut().ok_or("Split without outputs").map(|it| *it = last)?;
         Ok(Some(sizes))
     }
 
-    pub(in crate::op) fn infer(&self, inputs: &[Option<&Fact>], n: usize) -> Result<Vec<Option<Fact>>, String> {
-        let (Some(x), Some(shape)) = (required(inputs, 0), shape_of(inputs, 0)) else { return Ok(vec![None; n]) };
+    pub(in crate::op) fn infer(
+        &self,
+        inputs: &[Option<&Fact>],
+        n: usize,
+    ) -> Result<Vec<Option<Fact>>, String> {
+        let (Some(x), Some(shape)) = (required(inputs, 0), shape_of(inputs, 0)) else {
+            return Ok(vec![None; n]);
+        };
         let axis = normalize_axis(self.axis, shape.len())?;
         let parts = Self::parts(inputs, axis, n)?;
         let one = |i: usize| {
@@ -118,7 +140,11 @@ impl Split {
         Ok((0..n).map(one).collect())
     }
 
-    pub(in crate::op) fn axes(&self, inputs: &[Option<&Fact>], outputs: &[Option<&TensorType>]) -> Vec<AxisLink> {
+    pub(in crate::op) fn axes(
+        &self,
+        inputs: &[Option<&Fact>],
+        outputs: &[Option<&TensorType>],
+    ) -> Vec<AxisLink> {
         let rank = rank_of(inputs, 0).unwrap_or(0);
         let Ok(own) = normalize_axis(self.axis, rank) else { return Vec::new() };
         let mut links = Vec::new();
@@ -142,7 +168,12 @@ impl Split {
 }
 
 /// First index, step and number of elements of a slice along an axis of `extent`, as numpy clamps them.
-pub(crate) fn slice_bounds(extent: usize, start: i64, end: i64, step: i64) -> (usize, isize, usize) {
+pub(crate) fn slice_bounds(
+    extent: usize,
+    start: i64,
+    end: i64,
+    step: i64,
+) -> (usize, isize, usize) {
     let n = extent as i64;
     let wrap = |it: i64| if it < 0 { it.saturating_add(n) } else { it };
     if step > 0 {
@@ -181,7 +212,9 @@ fn windows(inputs: &[Option<&Fact>]) -> Result<Windows, String> {
 }
 
 pub(in crate::op) fn infer_slice(inputs: &[Option<&Fact>]) -> Result<Option<Fact>, String> {
-    let (Some(x), Some(shape)) = (required(inputs, 0), shape_of(inputs, 0)) else { return Ok(None) };
+    let (Some(x), Some(shape)) = (required(inputs, 0), shape_of(inputs, 0)) else {
+        return Ok(None);
+    };
     let Some(table) = windows(inputs)? else {
         return Ok(Some(Fact::of(TensorType::new(x.ty.dtype, vec![Dim::Unknown; shape.len()]))));
     };
@@ -195,7 +228,10 @@ pub(in crate::op) fn infer_slice(inputs: &[Option<&Fact>]) -> Result<Option<Fact
 }
 
 /// An untouched axis passes through; a cut one is a strided view of the input's.
-pub(in crate::op) fn axes_slice(inputs: &[Option<&Fact>], outputs: &[Option<&TensorType>]) -> Vec<AxisLink> {
+pub(in crate::op) fn axes_slice(
+    inputs: &[Option<&Fact>],
+    outputs: &[Option<&TensorType>],
+) -> Vec<AxisLink> {
     let Ok(Some(table)) = windows(inputs) else { return Vec::new() };
     let out = outputs.first().copied().flatten().and_then(|it| it.shape.as_ref());
     let Some(out) = out else { return Vec::new() };
@@ -207,7 +243,11 @@ pub(in crate::op) fn axes_slice(inputs: &[Option<&Fact>], outputs: &[Option<&Ten
             (Some((0, _, 1)), Some(n), Some(m)) if n == m => links.push(AxisLink::same(whole, cut)),
             (&Some((start, end, step)), Some(n), _) => {
                 let (start, step, _) = slice_bounds(n, start, end, step);
-                links.push(AxisLink::Tied { a: cut, b: whole, map: IndexMap::Strided { start, step } });
+                links.push(AxisLink::Tied {
+                    a: cut,
+                    b: whole,
+                    map: IndexMap::Strided { start, step },
+                });
             }
             _ => {}
         }
@@ -247,7 +287,8 @@ impl Pad {
     pub(in crate::op) fn build(attrs: &mut Attrs) -> Result<Self, AttrError> {
         let mode = attrs.text("mode", "constant")?;
         let row = PAD_MODES.iter().find(|row| row.1 == mode);
-        row.map(|row| Pad { mode: row.0 }).ok_or_else(|| AttrError::new("mode", format!("`{mode}` is not known")))
+        row.map(|row| Pad { mode: row.0 })
+            .ok_or_else(|| AttrError::new("mode", format!("`{mode}` is not known")))
     }
 
     pub(in crate::op) fn attributes(&self) -> Attrs {
@@ -260,17 +301,19 @@ impl Pad {
     /// Padded channels stand between those of the input, which pass on with an offset; a padding that is
     /// not a constant copies channels and so ties nothing.
     pub(in crate::op) fn axes(&self, inputs: &[Option<&Fact>]) -> Vec<AxisLink> {
-        let rank = rank_of(inputs, 0).unwrap_or(0);
         let Ok(Some(pads)) = pad_amounts(inputs) else { return Vec::new() };
         let mut links = Vec::new();
-        for axis in 0..rank {
+        for (axis, &amounts) in pads.iter().enumerate() {
             let (a, b) = ((Port::Input(0), axis), (Port::Output(0), axis));
-            match (pads[axis], usize::try_from(pads[axis].0)) {
+            match (amounts, usize::try_from(amounts.0)) {
                 ((0, 0), _) => links.push(AxisLink::same(a, b)),
                 ((_, after), Ok(offset)) if after >= 0 && self.mode == PadMode::Constant => {
                     links.push(AxisLink::Tied { a, b, map: IndexMap::Offset(offset) });
                 }
-                _ => links.push(AxisLink::Fixed { at: a, reason: "this padding copies or cuts the axis" }),
+                _ => links.push(AxisLink::Fixed {
+                    at: a,
+                    reason: "this padding copies or cuts the axis",
+                }),
             }
         }
         links
@@ -284,7 +327,9 @@ fn pad_amounts(inputs: &[Option<&Fact>]) -> Result<Option<Vec<(i64, i64)>>, Stri
     let axes = match inputs.get(3).copied().flatten() {
         None => (0..rank).collect(),
         Some(fact) => match fact.integers() {
-            Some(axes) => axes.iter().map(|&it| normalize_axis(it, rank)).collect::<Result<Vec<_>, _>>()?,
+            Some(axes) => {
+                axes.iter().map(|&it| normalize_axis(it, rank)).collect::<Result<Vec<_>, _>>()?
+            }
             None => return Ok(None),
         },
     };
@@ -299,7 +344,9 @@ fn pad_amounts(inputs: &[Option<&Fact>]) -> Result<Option<Vec<(i64, i64)>>, Stri
 }
 
 pub(in crate::op) fn infer_pad(inputs: &[Option<&Fact>]) -> Result<Option<Fact>, String> {
-    let (Some(x), Some(shape)) = (required(inputs, 0), shape_of(inputs, 0)) else { return Ok(None) };
+    let (Some(x), Some(shape)) = (required(inputs, 0), shape_of(inputs, 0)) else {
+        return Ok(None);
+    };
     let pads = pad_amounts(inputs)?;
     let mut padded = Vec::with_capacity(shape.len());
     for (axis, dim) in shape.iter().enumerate() {
@@ -307,7 +354,10 @@ pub(in crate::op) fn infer_pad(inputs: &[Option<&Fact>]) -> Result<Option<Fact>,
             (Some((0, 0)), _) => dim.clone(),
             (Some((before, after)), Some(n)) => {
                 let total = n as i64 + before + after;
-                Dim::Known(usize::try_from(total).map_err(|_| format!("axis {axis} would have {total} elements"))?)
+                Dim::Known(
+                    usize::try_from(total)
+                        .map_err(|_| format!("axis {axis} would have {total} elements"))?,
+                )
             }
             _ => Dim::Unknown,
         });
@@ -334,7 +384,8 @@ impl Gather {
     }
 
     pub(in crate::op) fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Option<Fact>, String> {
-        let (Some(x), Some(shape), Some(indices)) = (required(inputs, 0), shape_of(inputs, 0), shape_of(inputs, 1))
+        let (Some(x), Some(shape), Some(indices)) =
+            (required(inputs, 0), shape_of(inputs, 0), shape_of(inputs, 1))
         else {
             return Ok(None);
         };
@@ -344,14 +395,19 @@ impl Gather {
     }
 
     pub(in crate::op) fn axes(&self, inputs: &[Option<&Fact>]) -> Vec<AxisLink> {
-        let (Some(rank), Some(picks)) = (rank_of(inputs, 0), rank_of(inputs, 1)) else { return Vec::new() };
+        let (Some(rank), Some(picks)) = (rank_of(inputs, 0), rank_of(inputs, 1)) else {
+            return Vec::new();
+        };
         let Ok(own) = normalize_axis(self.axis, rank) else { return Vec::new() };
         let pass = |axis: usize| {
             let to = if axis < own { axis } else { axis + picks - 1 };
             AxisLink::same((Port::Input(0), axis), (Port::Output(0), to))
         };
         let mut links: Vec<_> = (0..rank).filter(|&it| it != own).map(pass).collect();
-        links.extend((0..picks).map(|axis| AxisLink::same((Port::Input(1), axis), (Port::Output(0), own + axis))));
+        links.extend(
+            (0..picks)
+                .map(|axis| AxisLink::same((Port::Input(1), axis), (Port::Output(0), own + axis))),
+        );
         links
     }
 }
@@ -366,7 +422,11 @@ pub struct ConstantOfShape {
 impl ConstantOfShape {
     pub(in crate::op) fn build(attrs: &mut Attrs) -> Result<Self, AttrError> {
         let value = attrs.tensor("value")?.unwrap_or_else(|| Tensor::from_f32(&[1], &[0.0]));
-        if value.len() == 1 { Ok(Self { value }) } else { Err(AttrError::new("value", "must have one element")) }
+        if value.len() == 1 {
+            Ok(Self { value })
+        } else {
+            Err(AttrError::new("value", "must have one element"))
+        }
     }
 
     pub(in crate::op) fn attributes(&self) -> Attrs {
@@ -406,7 +466,11 @@ mod tests {
             (10, 8, 2, -2, (8, -2, 3)),
             (4, 9, 12, 1, (4, 1, 0)),
         ] {
-            assert_eq!(slice_bounds(n, start, end, step), expected, "[{start}:{end}:{step}] of {n}");
+            assert_eq!(
+                slice_bounds(n, start, end, step),
+                expected,
+                "[{start}:{end}:{step}] of {n}"
+            );
         }
     }
 }
