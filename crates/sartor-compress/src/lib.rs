@@ -5,6 +5,7 @@
 //! what it did node by node and of what it left alone, and why.
 
 mod error;
+pub mod prune;
 mod samples;
 
 pub use error::CompressError;
