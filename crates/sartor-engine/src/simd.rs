@@ -8,6 +8,12 @@ mod conv;
 
 mod elementwise;
 mod matmul;
+mod planes;
+mod scratch;
+#[cfg(test)]
+mod tests;
+mod tile;
+mod vector;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
