@@ -1,0 +1,72 @@
+//! How many cycles a product takes on the chip's array.
+
+use sartor_chip::{Align, Chip, ComputeModel, Cycles, Macs};
+
+use crate::{arithmetic::Arithmetic, op::Product};
+
+/// MACs rounded up to the array, and the cycles that they take when nothing else binds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Occupation {
+    pub(crate) slots: Macs,
+    pub(crate) cycles: Cycles,
+}
+
+/// The occupation by `product`: by the better of two layouts where the mode has an alternative.
+pub(crate) fn occupation(
+    chip: &Chip,
+    arithmetic: &Arithmetic<'_>,
+    product: &Product,
+) -> Occupation {
+    let mode = arithmetic.mode;
+    let reached = mode.efficiency.value * arithmetic.speed;
+    if product.depthwise {
+        let (align, rate) = match &mode.depthwise {
+            Some(own) => (own.align.value, own.macs_per_cycle.value),
+            None => (mode.align.value, mode.macs_per_cycle.value),
+        };
+        let slots = align.mac_slots(1, product.taps, product.all_outputs(), product.positions);
+        return Occupation { slots, cycles: Cycles(slots.0 as f64 / (rate * reached)) };
+    }
+    let rate = mode.macs_per_cycle.value;
+    let occupy = |align: &Align| {
+        let one =
+            align.mac_slots(product.channels, product.taps, product.outputs, product.positions);
+        let slots = one * product.groups;
+        let steps = match &chip.compute.model {
+            ComputeModel::DotTile { tile } if align.k > 1 || align.n > 1 => {
+                let tile = tile.value;
+                let depth = reduction(align, product).next_multiple_of(tile.k.max(1));
+                let tiles = product.groups
+                    * product.positions.div_ceil(tile.m)
+                    * product.outputs.div_ceil(tile.n);
+                let cores = chip.compute.cores.value;
+                (tiles.div_ceil(cores) * cores) as f64 * (tile.m * tile.n) as f64 * depth as f64
+            }
+            ComputeModel::Systolic { array } => {
+                let array = array.value;
+                let folds = reduction(align, product).div_ceil(array.rows)
+                    * product.outputs.div_ceil(array.columns);
+                let passes =
+                    (folds * product.groups).next_multiple_of(chip.compute.cores.value) as f64;
+                let through =
+                    (product.positions + array.rows + array.columns).saturating_sub(2) as f64;
+                passes * through * (array.rows * array.columns) as f64
+            }
+            // A mode that rounds nothing does not run in the tiles' units.
+            ComputeModel::Roofline
+            | ComputeModel::Simd
+            | ComputeModel::EthosU { .. }
+            | ComputeModel::DotTile { .. } => slots.0 as f64,
+        };
+        Occupation { slots, cycles: Cycles(steps / (rate * reached)) }
+    };
+    let first = occupy(&mode.align.value);
+    let second = mode.alternative.as_ref().map(|it| occupy(&it.value));
+    second.filter(|it| it.cycles < first.cycles).unwrap_or(first)
+}
+
+/// Steps of the reduction of one output, rounded up.
+fn reduction(align: &Align, product: &Product) -> u64 {
+    let (n, m) = (align.n.max(1), align.m.max(1));
+    align.mac_slots(product.channels, product.taps, n, m).0 / (n * m)
+}

@@ -1,0 +1,52 @@
+//! Energy: MACs and moved bytes, each by the chip's figure.
+
+use std::collections::BTreeSet;
+
+use sartor_chip::{Bytes, Chip, Joules, Macs, Seconds};
+
+use crate::{arithmetic::Arithmetic, estimate::Energy};
+
+/// The energy of one node, `None` where a figure is missing; what is missing goes into `missing`.
+pub(crate) fn of_node(
+    chip: &Chip,
+    macs: Macs,
+    arithmetic: Option<&Arithmetic<'_>>,
+    moved: &[Bytes],
+    missing: &mut BTreeSet<String>,
+) -> Option<Joules> {
+    let before = missing.len();
+    let mut known = true;
+    let mut total = Joules(0.0);
+    let mut add = |count: u64, figure: Option<Joules>, name: &dyn Fn() -> String| match figure {
+        _ if count == 0 => {}
+        Some(each) => total += each * count as f64,
+        None => {
+            known = false;
+            missing.insert(name());
+        }
+    };
+    if let Some(mode) = arithmetic.map(|it| it.mode) {
+        let name = || format!("energy_pj_per_mac of {} × {}", mode.weights, mode.activations);
+        add(macs.0, mode.energy_per_mac.as_ref().map(|it| it.value), &name);
+    }
+    for (memory, bytes) in chip.memories.iter().zip(moved) {
+        let name = || format!("energy_pj_per_byte of {}", memory.name);
+        add(bytes.0, memory.energy_per_byte.as_ref().map(|it| it.value), &name);
+    }
+    debug_assert!(missing.len() >= before, "missing figures are only added");
+    known.then_some(total)
+}
+
+/// The energy of the whole.
+pub(crate) fn total(
+    chip: &Chip,
+    nodes: Joules,
+    missing: BTreeSet<String>,
+    latency: Seconds,
+) -> Energy {
+    Energy {
+        joules: missing.is_empty().then_some(nodes),
+        at_most: chip.power.limit.as_ref().map(|it| it.value * latency),
+        missing: missing.into_iter().collect(),
+    }
+}

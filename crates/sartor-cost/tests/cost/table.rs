@@ -1,0 +1,133 @@
+//! Convolutions priced by hand on every chip of the library.
+
+use crate::graphs::one_conv;
+use sartor_chip::{NumberType, find, library};
+use sartor_cost::{Estimate, Options, Precision, Resource, estimate};
+use sartor_ir::Graph;
+
+fn price(graph: &Graph, chip: &str) -> Estimate {
+    estimate(graph, &find(chip).unwrap(), &Options { batch: 1, precision: Precision::AsIs })
+        .unwrap()
+}
+
+fn int8(graph: &Graph, chip: &str) -> Estimate {
+    let precision = Precision::As(NumberType::I8, NumberType::I8);
+    estimate(graph, &find(chip).unwrap(), &Options { batch: 1, precision }).unwrap()
+}
+
+/// 3×3, 16 → 32 channels, 16 × 16 positions: 16 · 9 · 32 · 256 = 1 179 648 MACs.
+#[test]
+fn a_convolution_on_every_chip() {
+    let macs = 1_179_648.0;
+    let rows = [
+        // Channels × taps: 144 · 32 · 256, all multiples of 16 already; 1280 MACs a cycle, of which 70 %; nothing else has a
+        // known bandwidth; 2 µs to start.
+        ("intel-xeon-icx", 1_179_648, macs / (1280.0 * 0.7) / 2.3e9 + 2e-6, Resource::Overhead),
+        // f32 rounds nothing: 6912 MACs a cycle, of which 80 %; 4 µs to start.
+        ("nvidia-a100", 1_179_648, macs / (6912.0 * 0.8) / 1.41e9 + 4e-6, Resource::Overhead),
+        // 1024 MACs a cycle of which 80 %: 2.304 µs, above the memory's 67 584 B / 68 GB/s = 0.99 µs; 8 µs to start.
+        ("jetson-orin-nano", 1_179_648, macs / (1024.0 * 0.8) / 625e6 + 8e-6, Resource::Overhead),
+        // int8 in the part-kernel order: 16 · 12 (taps in fours) · 32 · 256 slots, 128 a cycle; 1856 cycles to drain. Flash:
+        // 4608 + 10 · 32 bytes take 4928 cycles.
+        ("arm-ethos-u55-128", 1_572_864, (12_288.0 + 1856.0) / 500e6, Resource::Compute),
+        // 16 channels and 32 outputs each fill one fold of 64: 9 taps · (256 + 64 + 64 − 2) cycles at 80 %.
+        ("google-coral-edgetpu", 9_437_184, 9.0 * 382.0 / 0.8 / 480e6, Resource::Compute),
+        // Half a MAC a cycle of which 75 %; then weights from flash, activations through SRAM, 5 µs to start: nothing overlaps.
+        (
+            "arm-cortex-m7",
+            1_179_648,
+            macs / 0.375 / 400e6 + 18_432.0 / 533e6 + 49_152.0 / 3.2e9 + 5e-6,
+            Resource::Compute,
+        ),
+    ];
+    assert_eq!(rows.len(), library().len());
+    for (chip, slots, seconds, bound) in rows {
+        let found = price(&one_conv(16, 32, 3, 1), chip);
+        assert_eq!(found.macs.0, 1_179_648, "{chip}");
+        assert_eq!(found.mac_slots.0, slots, "{chip}");
+        assert!(
+            (found.latency.0 / seconds - 1.0).abs() < 1e-9,
+            "{chip}: {} against {seconds} s",
+            found.latency
+        );
+        assert_eq!(found.nodes[0].bound, bound, "{chip}");
+        assert_eq!(found.parameters, 4608, "{chip}");
+    }
+}
+
+/// The same in int8.
+#[test]
+fn a_convolution_in_int8() {
+    for (chip, slots, cycles, overhead) in [
+        // A wave of two tiles of 128 × 128, each over 144 rounded to 192; 2048 MACs a cycle and core, of which 80 %.
+        ("nvidia-a100", 1_179_648, 128.0 * 128.0 * 192.0 / (2048.0 * 0.8), 4e-6),
+        ("jetson-orin-nano", 1_179_648, 128.0 * 128.0 * 192.0 / (2048.0 * 0.8), 8e-6),
+    ] {
+        let found = int8(&one_conv(16, 32, 3, 1), chip);
+        let chip_clock = find(chip).unwrap().clock.value.0;
+        assert_eq!(found.mac_slots.0, slots, "{chip}");
+        let expected = cycles / chip_clock + overhead;
+        assert!((found.latency.0 / expected - 1.0).abs() < 1e-9, "{chip}: {}", found.latency);
+        // One byte to a weight, and 4 to each missing bias: none.
+        assert_eq!((found.weight_bytes.0, found.peak_memory.0), (4608, 48 * 256), "{chip}");
+    }
+    // 2 MACs a cycle of which 75 %, then 4608 B from flash at 533 MB/s and 12 288 B through SRAM at 3.2 GB/s, 5 µs.
+    let found = int8(&one_conv(16, 32, 3, 1), "arm-cortex-m7");
+    let expected = 1_179_648.0 / 1.5 / 400e6 + 4608.0 / 533e6 + 12_288.0 / 3.2e9 + 5e-6;
+    assert!((found.latency.0 / expected - 1.0).abs() < 1e-9, "{}", found.latency);
+    assert!(found.precision.contains("as asked"));
+}
+
+/// Cycles that Arm's compiler states for 1×1 convolutions to 32 channels (exact), and for 3×3 and depthwise ones (near).
+#[test]
+fn ethos_u55_follows_its_compiler() {
+    for (channels, filters, kernel, group, cycles, tolerance) in [
+        (64, 32, 1, 1, 5952.0, 1e-9),
+        (65, 32, 1, 1, 8000.0, 1e-9),
+        (96, 32, 1, 1, 8000.0, 1e-9),
+        (128, 32, 1, 1, 10_048.0, 1e-9),
+        (129, 32, 1, 1, 12_096.0, 1e-9),
+        (16, 32, 3, 1, 14_166.0, 0.01),
+        (32, 32, 3, 1, 19_892.0, 0.03),
+        (64, 32, 3, 1, 38_900.0, 0.03),
+        (64, 64, 3, 64, 13_792.0, 0.03),
+    ] {
+        let graph = one_conv(channels, filters, kernel, group);
+        let found = price(&graph, "arm-ethos-u55-128").cycles.0;
+        // The compiler's runs keep everything in SRAM; so do we not, but only the array binds here.
+        assert!(
+            (found / cycles - 1.0).abs() <= tolerance,
+            "{channels} -> {filters}, {kernel}: {found} against {cycles}"
+        );
+    }
+}
+
+#[test]
+fn energy_is_unknown_rather_than_guessed() {
+    let graph = one_conv(16, 32, 3, 1);
+    let ethos = price(&graph, "arm-ethos-u55-128").energy;
+    assert_eq!((ethos.joules, ethos.at_most), (None, None));
+    assert_eq!(ethos.missing, ["energy_pj_per_byte of flash"]);
+    let jetson = price(&graph, "jetson-orin-nano");
+    assert_eq!(jetson.energy.joules, None);
+    assert!((jetson.energy.at_most.unwrap().0 - 15.0 * jetson.latency.0).abs() < 1e-12);
+}
+
+#[test]
+fn energy_is_the_sum_of_macs_and_bytes_where_both_are_known() {
+    let text = include_str!("../../../sartor-chip/chips/arm-ethos-u55-128.toml");
+    let text =
+        text.replace("holds = [\"weights\"]", "holds = [\"weights\"]\nenergy_pj_per_byte = 100.0");
+    let chip = sartor_chip::Chip::parse("with flash energy", &text).unwrap();
+    let options = Options { batch: 1, precision: Precision::AsIs };
+    let found = estimate(&one_conv(16, 32, 3, 1), &chip, &options).unwrap();
+    // 0.3 pJ a MAC, 12.5 pJ a byte of SRAM, 100 pJ a byte of flash.
+    let expected = 1_179_648.0 * 0.3e-12 + 12_288.0 * 12.5e-12 + 4928.0 * 100e-12;
+    assert!((found.energy.joules.unwrap().0 / expected - 1.0).abs() < 1e-9);
+}
+
+#[test]
+fn figures_of_low_confidence_are_named() {
+    let found = price(&one_conv(16, 32, 3, 1), "google-coral-edgetpu").low_confidence;
+    assert!(found.iter().any(|it| it.starts_with("clock.core_hz (derived")), "{found:?}");
+}
