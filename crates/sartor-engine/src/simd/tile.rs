@@ -1,6 +1,7 @@
 //! The register tile of the dense convolution: a few output channels × a few vectors of positions, walking the taps.
 #![expect(unsafe_code, reason = "raw pointers and instructions of one processor family")]
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::{Level, vector};
@@ -150,15 +151,20 @@ unsafe fn tile<V: Vector, const O: usize, const N: usize>(
                 from[n] = from[n].wrapping_add(walk.source_channel);
             }
         }
-        let (low, high) = (V::splat(walk.bounds.0), V::splat(walk.bounds.1));
+        // The sums leave their registers here: a rolled loop over them would keep them in memory from the start.
+        let mut done = MaybeUninit::<[[V; N]; O]>::uninit();
+        let done = done.as_mut_ptr().cast::<V>();
         for o in 0..O {
-            if o >= outputs {
-                break;
+            for n in 0..N {
+                done.add(o * N + n).write(sums[o][n]);
             }
+        }
+        let bounds = (V::splat(walk.bounds.0), V::splat(walk.bounds.1));
+        for o in 0..outputs {
             for n in 0..N {
                 let at =
                     places[n].0 * walk.y_image + (block * O + o) * walk.y_channel + places[n].1;
-                finish(walk, sums[o][n], at, walk.positions - places[n].1, (low, high));
+                finish(walk, done.add(o * N + n).read(), at, walk.positions - places[n].1, bounds);
             }
         }
     }
