@@ -1,6 +1,7 @@
 //! Estimates of whole graphs against arithmetic done by hand and against measured totals.
 
 mod graphs;
+mod models;
 mod networks;
 mod quantized;
 mod staircase;
