@@ -7,7 +7,7 @@ pub use reshape::{Flatten, Reshape, Shape, Transpose};
 pub(super) use reshape::{
     axes_reshape, axes_shape, infer_expand, infer_size, infer_squeeze, infer_unsqueeze,
 };
-pub(crate) use select::slice_bounds;
+pub use select::slice_bounds;
 pub use select::{Concat, ConstantOfShape, Gather, Pad, PadMode, Split};
 pub(super) use select::{axes_slice, infer_pad, infer_range, infer_slice};
 
@@ -15,7 +15,7 @@ pub(super) use select::{axes_slice, infer_pad, infer_range, infer_slice};
 ///
 /// # Errors
 /// An axis outside `-rank..rank`.
-pub(crate) fn normalize_axis(axis: i64, rank: usize) -> Result<usize, String> {
+pub fn normalize_axis(axis: i64, rank: usize) -> Result<usize, String> {
     let signed = rank as i64;
     match axis {
         it if (0..signed).contains(&it) => Ok(it as usize),

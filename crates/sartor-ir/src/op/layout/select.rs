@@ -168,7 +168,7 @@ impl Split {
 }
 
 /// First index, step and number of elements of a slice along an axis of `extent`, as numpy clamps them.
-pub(crate) fn slice_bounds(
+pub fn slice_bounds(
     extent: usize,
     start: i64,
     end: i64,

@@ -1,0 +1,280 @@
+//! A prepared graph, and its runs.
+
+mod lower;
+mod memory;
+
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use sartor_ir::{DType, Graph, Op, ValueId};
+
+use crate::{Array, Data, EngineError, kernel::Kernel, reference, stage::{self, Stage}};
+
+/// What a program is prepared for, beside the shapes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Values that observers want to see: nothing is fused across them.
+    pub watch: Vec<ValueId>,
+}
+
+/// A graph prepared for concrete input shapes: run it as often as needed, from several threads if wanted.
+#[derive(Debug)]
+pub struct Program {
+    inputs: Vec<Input>,
+    constants: Vec<Arc<Array>>,
+    steps: Vec<Step>,
+    outputs: Vec<Operand>,
+    /// Watched inputs and constants.
+    first_reports: Vec<Report>,
+    /// Floats of each slot of the activation arena.
+    slots: Vec<usize>,
+    /// Number of values that are kept as arrays of their own.
+    others: usize,
+    /// Arenas of past runs, kept so that the next run allocates nothing large.
+    frames: Mutex<Vec<Frame>>,
+}
+
+#[derive(Clone, Debug)]
+struct Input {
+    name: String,
+    dtype: DType,
+    shape: Vec<usize>,
+}
+
+/// Where a value lies during a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Input(usize),
+    Constant(usize),
+    /// Floats in the arena.
+    Slot(usize),
+    /// An array of another type, or of a shape that only the run knows.
+    Other(usize),
+}
+
+/// A value as a step sees it; the shape is `None` where only the run knows it.
+#[derive(Clone, Debug)]
+struct Operand {
+    place: Place,
+    shape: Option<Vec<usize>>,
+}
+
+/// A watched value that is there after a step.
+#[derive(Clone, Debug)]
+struct Report {
+    value: ValueId,
+    operand: Operand,
+}
+
+/// What a step does before its stages.
+#[derive(Debug)]
+enum Action {
+    /// A fast kernel fills output 0.
+    Fast(Box<dyn Kernel>),
+    /// Input 0 is copied to output 0, or is there already.
+    Copy,
+    /// The reference kernel.
+    Reference { op: Op, dtypes: Vec<DType> },
+}
+
+/// One unit of work: a node, with the elementwise nodes that were fused into it.
+#[derive(Debug)]
+struct Step {
+    node: String,
+    action: Action,
+    inputs: Vec<Option<Operand>>,
+    outputs: Vec<Option<Operand>>,
+    stages: Vec<Stage>,
+    /// Whether output 0 takes the memory of input 0, which dies here.
+    in_place: bool,
+    reports: Vec<Report>,
+    /// Arrays that nobody reads after this step.
+    releases: Vec<usize>,
+}
+
+/// The memory of one run.
+#[derive(Debug)]
+struct Frame {
+    slots: Vec<Vec<f32>>,
+    others: Vec<Option<Array>>,
+    /// What observers are shown.
+    shown: Vec<f32>,
+}
+
+impl Program {
+    /// Prepares `graph` for inputs of these shapes, one for each graph input in order.
+    ///
+    /// # Errors
+    /// An operator or type without kernel, shapes that do not fit, a constant of a type that the engine
+    /// does not hold.
+    pub fn prepare(graph: &Graph, shapes: &[Vec<usize>], options: &Options) -> Result<Program, EngineError> {
+        lower::lower(graph, shapes, options)
+    }
+
+    /// Runs one batch; the outputs come in the graph's order.
+    ///
+    /// # Errors
+    /// Inputs that are not those prepared for, or a kernel that refuses what only the run can know.
+    pub fn run(&self, inputs: &[Array]) -> Result<Vec<Array>, EngineError> {
+        self.run_observed(inputs, &mut |_, _| {})
+    }
+
+    /// As [`Program::run`], and shows every watched value once, in an order in which the graph computes them.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn run_observed(
+        &self, inputs: &[Array], observe: &mut dyn FnMut(ValueId, &Array),
+    ) -> Result<Vec<Array>, EngineError> {
+        self.check_inputs(inputs)?;
+        let kept = self.frames.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut frame = kept.unwrap_or_else(|| self.new_frame());
+        let result = self.execute(&mut frame, inputs, observe);
+        frame.others.iter_mut().for_each(|it| *it = None);
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
+        result
+    }
+
+    /// Bytes of the activation arena of one run.
+    pub fn peak_memory_bytes(&self) -> usize {
+        self.slots.iter().sum::<usize>() * size_of::<f32>()
+    }
+
+    fn new_frame(&self) -> Frame {
+        let slots = self.slots.iter().map(|&it| vec![0.0; it]).collect();
+        Frame { slots, others: vec![None; self.others], shown: Vec::new() }
+    }
+
+    fn check_inputs(&self, inputs: &[Array]) -> Result<(), EngineError> {
+        if inputs.len() != self.inputs.len() {
+            return Err(EngineError::InputCount { expected: self.inputs.len(), found: inputs.len() });
+        }
+        for (given, wanted) in inputs.iter().zip(&self.inputs) {
+            let name = wanted.name.clone();
+            if given.dtype() != wanted.dtype {
+                return Err(EngineError::InputType { name, expected: wanted.dtype, found: given.dtype() });
+            }
+            // The fields of an array are public: its length is checked with its shape.
+            if given.shape != wanted.shape || given.len() != wanted.shape.iter().product::<usize>() {
+                let expected = format!("{:?}", wanted.shape);
+                return Err(EngineError::InputShape { name, expected, found: given.shape.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    fn execute(
+        &self, frame: &mut Frame, inputs: &[Array], observe: &mut dyn FnMut(ValueId, &Array),
+    ) -> Result<Vec<Array>, EngineError> {
+        for report in &self.first_reports {
+            self.show(report, frame, inputs, observe);
+        }
+        for step in &self.steps {
+            match &step.action {
+                Action::Reference { op, dtypes } => self.run_reference(step, op, dtypes, frame, inputs)?,
+                Action::Fast(_) | Action::Copy => self.run_fast(step, frame, inputs),
+            }
+            for report in &step.reports {
+                self.show(report, frame, inputs, observe);
+            }
+            for &it in &step.releases {
+                frame.others[it] = None;
+            }
+        }
+        Ok(self.outputs.iter().map(|it| self.array(it, frame, inputs).into_owned()).collect())
+    }
+
+    fn run_fast(&self, step: &Step, frame: &mut Frame, inputs: &[Array]) {
+        let Some(Some(Operand { place: Place::Slot(slot), shape: Some(shape) })) = step.outputs.first() else { return };
+        let len = shape.iter().product();
+        let mut memory = std::mem::take(&mut frame.slots[*slot]);
+        let operand = |(i, it): (usize, &Option<Operand>)| match it {
+            Some(it) if i > 0 || !step.in_place => self.floats(it, frame, inputs),
+            _ => &[],
+        };
+        let operands: Vec<&[f32]> = step.inputs.iter().enumerate().map(operand).collect();
+        let y = &mut memory[..len];
+        let from = match &step.action {
+            Action::Fast(kernel) => {
+                kernel.run(&operands, y);
+                None
+            }
+            _ if step.in_place => None,
+            _ => operands.first().copied(),
+        };
+        stage::apply(&step.stages, from, &operands, y);
+        frame.slots[*slot] = memory;
+    }
+
+    fn run_reference(
+        &self, step: &Step, op: &Op, dtypes: &[DType], frame: &mut Frame, inputs: &[Array],
+    ) -> Result<(), EngineError> {
+        let given: Vec<_> = step.inputs.iter().map(|it| it.as_ref().map(|it| self.array(it, frame, inputs))).collect();
+        let borrowed: Vec<_> = given.iter().map(|it| it.as_deref()).collect();
+        let made = reference::evaluate(op, &borrowed, dtypes).map_err(|problem| EngineError::Kernel {
+            node: step.node.clone(),
+            op: op.name().to_owned(),
+            shapes: reference::shapes_of(&borrowed),
+            problem,
+        })?;
+        drop(given);
+        for (operand, array) in step.outputs.iter().zip(made) {
+            match (operand.as_ref().map(|it| it.place), array.data) {
+                (Some(Place::Slot(slot)), Data::F32(values)) => {
+                    frame.slots[slot][..values.len()].copy_from_slice(&values);
+                }
+                (Some(Place::Other(i)), data) => frame.others[i] = Some(Array { shape: array.shape, data }),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The floats of an operand of known shape.
+    fn floats<'a>(&'a self, operand: &Operand, frame: &'a Frame, inputs: &'a [Array]) -> &'a [f32] {
+        let array = match operand.place {
+            Place::Slot(slot) => {
+                let len = operand.shape.iter().flatten().product();
+                return &frame.slots[slot][..len];
+            }
+            Place::Input(i) => Some(&inputs[i]),
+            Place::Constant(i) => Some(&*self.constants[i]),
+            Place::Other(i) => frame.others[i].as_ref(),
+        };
+        array.and_then(Array::as_f32).unwrap_or_default()
+    }
+
+    /// An operand as an array, copied only out of the arena or under another shape.
+    fn array<'a>(&'a self, operand: &Operand, frame: &'a Frame, inputs: &'a [Array]) -> Cow<'a, Array> {
+        let array = match operand.place {
+            Place::Input(i) => &inputs[i],
+            Place::Constant(i) => &*self.constants[i],
+            Place::Other(i) => frame.others[i].as_ref().expect("an array is made before it is read"),
+            Place::Slot(_) => {
+                let shape = operand.shape.clone().unwrap_or_default();
+                return Cow::Owned(Array { shape, data: Data::F32(self.floats(operand, frame, inputs).to_vec()) });
+            }
+        };
+        match &operand.shape {
+            Some(shape) if *shape != array.shape => Cow::Owned(Array { shape: shape.clone(), data: array.data.clone() }),
+            _ => Cow::Borrowed(array),
+        }
+    }
+
+    fn show(&self, report: &Report, frame: &mut Frame, inputs: &[Array], observe: &mut dyn FnMut(ValueId, &Array)) {
+        if let Operand { place: Place::Slot(_), shape: Some(shape) } = &report.operand {
+            let mut shown = std::mem::take(&mut frame.shown);
+            shown.clear();
+            shown.extend_from_slice(self.floats(&report.operand, frame, inputs));
+            let array = Array { shape: shape.clone(), data: Data::F32(shown) };
+            observe(report.value, &array);
+            if let Data::F32(shown) = array.data {
+                frame.shown = shown;
+            }
+            return;
+        }
+        observe(report.value, &self.array(&report.operand, frame, inputs));
+    }
+}

@@ -1,0 +1,299 @@
+//! Operators of a graph, fitted to the mathematics.
+
+mod arithmetic;
+mod layout;
+
+use sartor_ir::{
+    BatchNormalization, Conv, DType, Fact, Gemm, GlobalPool, IntegerTensor, Op, Pool, PoolKind, QuantizeLinear,
+    Reduce, Spatial, Tensor, broadcast, normalize_axis,
+};
+
+use super::{conv, gemm, layout::View, norm, pool, quantize, reduce};
+use crate::{Array, Data};
+
+pub(crate) use layout::{pad_tables, slice_windows};
+
+/// The outputs of `op`, of the element types `dtypes` (which also say how many outputs are wanted).
+///
+/// # Errors
+/// A sentence about operands that do not fit or types without a kernel.
+pub fn evaluate(op: &Op, inputs: &[Option<&Array>], dtypes: &[DType]) -> Result<Vec<Array>, String> {
+    let one = match op {
+        Op::Conv(it) => conv_op(it, inputs),
+        Op::Gemm(it) => gemm_op(it, inputs),
+        Op::MatMul => matmul_op(inputs),
+        Op::BatchNormalization(it) => batch_norm_op(it, inputs),
+        Op::Softmax(it) => softmax_op(it.axis, inputs, false),
+        Op::LogSoftmax(it) => softmax_op(it.axis, inputs, true),
+        Op::Pool(it) => return pool_op(it, inputs, dtypes.len()),
+        Op::GlobalPool(it) => global_pool_op(*it, inputs),
+        Op::Reduce(it) => reduce_op(it, inputs),
+        Op::QuantizeLinear(it) => quantize_op(it, inputs, dtypes),
+        Op::DequantizeLinear(it) => dequantize_op(it, inputs),
+        Op::Unary(_) | Op::Binary(_) | Op::Variadic(_) | Op::Clip | Op::PRelu | Op::Where | Op::Cast(_) => {
+            arithmetic::evaluate(op, inputs)
+        }
+        Op::Opaque(it) => Err(format!("nobody here knows the operator `{}`", it.name)),
+        _ => return layout::evaluate(op, inputs, dtypes.len()),
+    };
+    one.map(|it| vec![it])
+}
+
+/// Input `i`.
+fn array<'a>(inputs: &[Option<&'a Array>], i: usize) -> Result<&'a Array, String> {
+    inputs.get(i).copied().flatten().ok_or_else(|| format!("input {i} is missing"))
+}
+
+/// Input `i`, if given.
+fn optional<'a>(inputs: &[Option<&'a Array>], i: usize) -> Option<&'a Array> {
+    inputs.get(i).copied().flatten()
+}
+
+/// The floats of input `i`.
+fn floats<'a>(inputs: &[Option<&'a Array>], i: usize) -> Result<&'a [f32], String> {
+    let array = array(inputs, i)?;
+    array.as_f32().ok_or_else(|| format!("input {i} is {}, expected f32", array.dtype()))
+}
+
+/// The integers of optional input `i`.
+pub(crate) fn integers(inputs: &[Option<&Array>], i: usize) -> Option<Vec<i64>> {
+    optional(inputs, i).map(Array::to_i64)
+}
+
+/// What inference knows of a constant.
+pub(super) fn constant_fact(tensor: &Tensor) -> Fact {
+    Fact { ty: tensor.ty(), value: IntegerTensor::read(tensor) }
+}
+
+/// The shape of the first output by the operator's own rule.
+fn output_shape(op: &Op, inputs: &[Option<&Array>]) -> Result<Vec<usize>, String> {
+    // Only small integer tensors can matter as contents; large ones are read for their type alone.
+    let fact = |it: &Array| match it.len() <= 1024 && !matches!(it.data, Data::F32(_)) {
+        true => constant_fact(&it.to_tensor()),
+        false => Fact::of(sartor_ir::TensorType::fixed(it.dtype(), &it.shape)),
+    };
+    let facts: Vec<_> = inputs.iter().map(|it| it.map(fact)).collect();
+    let given: Vec<_> = facts.iter().map(Option::as_ref).collect();
+    let made = op.infer(&given, 1)?;
+    let dims = made.first().and_then(|it| it.as_ref()?.ty.dims());
+    dims.ok_or_else(|| "the output shape does not follow from the inputs".to_owned())
+}
+
+/// Joint shape of operands that broadcast.
+fn joint_shape(shapes: &[&[usize]]) -> Result<Vec<usize>, String> {
+    let mut joint: Vec<sartor_ir::Dim> = Vec::new();
+    for shape in shapes {
+        let dims: Vec<_> = shape.iter().map(|&it| sartor_ir::Dim::Known(it)).collect();
+        joint = broadcast(&joint, &dims)?;
+    }
+    Ok(joint.iter().filter_map(sartor_ir::Dim::known).collect())
+}
+
+/// The windows of a convolution or pooling over `extents` that has `outputs` positions.
+pub(crate) fn windows(
+    spatial: &Spatial, kernel: &[usize], extents: &[usize], outputs: &[usize],
+) -> Result<Vec<conv::Window>, String> {
+    let rows = spatial.geometry(kernel, extents)?;
+    let mut axes = Vec::with_capacity(rows.len());
+    for (i, &[kernel, stride, dilation, pad, _]) in rows.iter().enumerate() {
+        axes.push(conv::Window { input: extents[i], output: outputs[i], kernel, stride, dilation, pad });
+    }
+    Ok(axes)
+}
+
+fn conv_op(it: &Conv, inputs: &[Option<&Array>]) -> Result<Array, String> {
+    let shape = output_shape(&Op::Conv(it.clone()), inputs)?;
+    let (x, w) = (array(inputs, 0)?, array(inputs, 1)?);
+    let sizes = conv::ConvShape {
+        batch: x.shape[0],
+        groups: it.group,
+        channels: w.shape[1],
+        filters: w.shape[0] / it.group,
+        axes: windows(&it.spatial, &w.shape[2..], &x.shape[2..], &shape[2..])?,
+    };
+    let bias = if optional(inputs, 2).is_some() { Some(floats(inputs, 2)?) } else { None };
+    Ok(Array::f32(&shape, conv::conv(&sizes, floats(inputs, 0)?, floats(inputs, 1)?, bias)))
+}
+
+fn gemm_op(it: &Gemm, inputs: &[Option<&Array>]) -> Result<Array, String> {
+    let shape = output_shape(&Op::Gemm(it.clone()), inputs)?;
+    let (a, b) = (array(inputs, 0)?, array(inputs, 1)?);
+    let mut y = vec![0.0; shape.iter().product()];
+    let a_shape = gemm::Matrix::stored(a.shape[0], a.shape[1], it.trans_a);
+    let b_shape = gemm::Matrix::stored(b.shape[0], b.shape[1], it.trans_b);
+    gemm::matmul(floats(inputs, 0)?, a_shape, floats(inputs, 1)?, b_shape, &mut y);
+    y.iter_mut().for_each(|y| *y *= it.alpha);
+    if let Some(c) = optional(inputs, 2) {
+        let view = View::expand(&c.shape, &shape).ok_or("the addend does not broadcast to the product")?;
+        let addend = view.read(floats(inputs, 2)?);
+        y.iter_mut().zip(addend).for_each(|(y, c)| *y += it.beta * c);
+    }
+    Ok(Array::f32(&shape, y))
+}
+
+fn matmul_op(inputs: &[Option<&Array>]) -> Result<Array, String> {
+    let shape = output_shape(&Op::MatMul, inputs)?;
+    let (a, b) = (array(inputs, 0)?, array(inputs, 1)?);
+    let (x, w) = (floats(inputs, 0)?, floats(inputs, 1)?);
+    let batches = MatMulBatches::new(&a.shape, &b.shape)?;
+    let (m, n) = (batches.a.rows, batches.b.columns);
+    let mut y = vec![0.0; shape.iter().product()];
+    for (i, &(at_a, at_b)) in batches.offsets.iter().enumerate() {
+        gemm::matmul(&x[at_a..], batches.a, &w[at_b..], batches.b, &mut y[i * m * n..]);
+    }
+    Ok(Array::f32(&shape, y))
+}
+
+/// The matrices of a batched product.
+#[derive(Clone, Debug)]
+pub(crate) struct MatMulBatches {
+    /// A matrix on the left.
+    pub(crate) a: gemm::Matrix,
+    /// A matrix on the right.
+    pub(crate) b: gemm::Matrix,
+    /// Where the operands of each product begin.
+    pub(crate) offsets: Vec<(usize, usize)>,
+}
+
+impl MatMulBatches {
+    /// For operands of these shapes, vectors lifted and leading axes broadcast.
+    pub(crate) fn new(a: &[usize], b: &[usize]) -> Result<Self, String> {
+        let wide_a = if a.len() == 1 { vec![1, a[0]] } else { a.to_vec() };
+        let wide_b = if b.len() == 1 { vec![b[0], 1] } else { b.to_vec() };
+        let (lead_a, mat_a) = wide_a.split_at(wide_a.len() - 2);
+        let (lead_b, mat_b) = wide_b.split_at(wide_b.len() - 2);
+        let joint = joint_shape(&[lead_a, lead_b])?;
+        let starts = |lead: &[usize], size: usize| {
+            let index: Vec<usize> = (0..lead.iter().product::<usize>()).map(|it| it * size).collect();
+            View::expand(lead, &joint).map(|it| it.read(&index)).ok_or("leading axes do not broadcast")
+        };
+        let at_a = starts(lead_a, mat_a[0] * mat_a[1])?;
+        let at_b = starts(lead_b, mat_b[0] * mat_b[1])?;
+        Ok(MatMulBatches {
+            a: gemm::Matrix::stored(mat_a[0], mat_a[1], false),
+            b: gemm::Matrix::stored(mat_b[0], mat_b[1], false),
+            offsets: at_a.into_iter().zip(at_b).collect(),
+        })
+    }
+}
+
+fn batch_norm_op(it: &BatchNormalization, inputs: &[Option<&Array>]) -> Result<Array, String> {
+    let x = array(inputs, 0)?;
+    let (factor, addend) =
+        norm::batch_norm_affine(it, floats(inputs, 1)?, floats(inputs, 2)?, floats(inputs, 3)?, floats(inputs, 4)?);
+    let inner: usize = x.shape[2..].iter().product();
+    let one = |(i, x): (usize, &f32)| {
+        let c = i / inner % factor.len();
+        x * factor[c] + addend[c]
+    };
+    Ok(Array::f32(&x.shape, floats(inputs, 0)?.iter().enumerate().map(one).collect()))
+}
+
+fn softmax_op(axis: i64, inputs: &[Option<&Array>], logarithm: bool) -> Result<Array, String> {
+    let x = array(inputs, 0)?;
+    let axis = normalize_axis(axis, x.shape.len())?;
+    let inner = x.shape[axis + 1..].iter().product();
+    let mut y = vec![0.0; x.len()];
+    norm::softmax(floats(inputs, 0)?, x.shape[axis], inner, logarithm, &mut y);
+    Ok(Array::f32(&x.shape, y))
+}
+
+fn pool_op(it: &Pool, inputs: &[Option<&Array>], wanted: usize) -> Result<Vec<Array>, String> {
+    let shape = output_shape(&Op::Pool(it.clone()), inputs)?;
+    let x = array(inputs, 0)?;
+    let axes = windows(&it.spatial, &[], &x.shape[2..], &shape[2..])?;
+    let planes = x.shape[0] * x.shape[1];
+    if it.kind == PoolKind::Average {
+        let rows = it.spatial.geometry(&[], &x.shape[2..])?;
+        let padded: Vec<_> = rows.iter().zip(&x.shape[2..]).map(|(row, &n)| row[3] + n + row[4]).collect();
+        let padded = it.count_include_pad.then_some(padded.as_slice());
+        return Ok(vec![Array::f32(&shape, pool::average_pool(floats(inputs, 0)?, planes, &axes, padded))]);
+    }
+    let (values, indices) = pool::max_pool(floats(inputs, 0)?, planes, &axes);
+    let indices = Array { shape: shape.clone(), data: Data::I64(indices) };
+    Ok([Array::f32(&shape, values), indices].into_iter().take(wanted).collect())
+}
+
+fn global_pool_op(it: GlobalPool, inputs: &[Option<&Array>]) -> Result<Array, String> {
+    let shape = output_shape(&Op::GlobalPool(it), inputs)?;
+    let x = floats(inputs, 0)?;
+    let planes = shape[0] * shape[1];
+    let size = x.len().checked_div(planes).unwrap_or(0);
+    let kind = match it {
+        GlobalPool::Average => sartor_ir::ReduceKind::Mean,
+        GlobalPool::Max => sartor_ir::ReduceKind::Max,
+    };
+    let plane = |p: usize| reduce::reduce(kind, x[p * size..][..size].iter().copied(), size);
+    Ok(Array::f32(&shape, (0..planes).map(plane).collect()))
+}
+
+fn reduce_op(it: &Reduce, inputs: &[Option<&Array>]) -> Result<Array, String> {
+    let shape = output_shape(&Op::Reduce(it.clone()), inputs)?;
+    let x = array(inputs, 0)?;
+    let axes = it.resolve(integers(inputs, 1).as_deref(), x.shape.len())?;
+    let view = reduce::ReduceView::new(&x.shape, &axes);
+    let count = view.reduced.len();
+    if let Data::F32(values) = &x.data {
+        let lane = |&at: &usize| reduce::reduce(it.kind, view.reduced.iter().map(|&by| values[at + by]), count);
+        return Ok(Array::f32(&shape, view.kept.iter().map(lane).collect()));
+    }
+    let values = x.to_i64();
+    let lane = |&at: &usize| reduce::reduce_integers(it.kind, view.reduced.iter().map(|&by| values[at + by]), count);
+    let reduced: Option<Vec<i64>> = view.kept.iter().map(lane).collect();
+    let reduced = reduced.ok_or_else(|| format!("{:?} of integers is no integer", it.kind))?;
+    Ok(Array { shape, data: arithmetic::narrowed(reduced, x.dtype()) })
+}
+
+/// Which scale of a scale tensor of shape `scale` belongs to which element of `shape`.
+pub(crate) fn quantize_granularity(
+    it: &QuantizeLinear, shape: &[usize], scale: &[usize],
+) -> Result<quantize::Granularity, String> {
+    if scale.iter().product::<usize>() == 1 {
+        return Ok(quantize::Granularity::Tensor);
+    }
+    let axis = normalize_axis(it.axis, shape.len())?;
+    let (extent, inner) = (shape[axis], shape[axis + 1..].iter().product());
+    let expected = match it.block_size {
+        0 => vec![extent],
+        block => [&shape[..axis], &[extent.div_ceil(block)], &shape[axis + 1..]].concat(),
+    };
+    if scale != expected {
+        return Err(format!("scale {scale:?} does not fit, expected {expected:?} or a scalar"));
+    }
+    Ok(match it.block_size {
+        0 => quantize::Granularity::Channel { extent, inner },
+        block => quantize::Granularity::Block { extent, inner, block },
+    })
+}
+
+fn zero_points(inputs: &[Option<&Array>], count: usize) -> Result<Vec<i64>, String> {
+    let zeros = integers(inputs, 2).unwrap_or_else(|| vec![0; count]);
+    if zeros.len() == count { Ok(zeros) } else { Err(format!("{} zero points for {count} scales", zeros.len())) }
+}
+
+fn quantize_op(it: &QuantizeLinear, inputs: &[Option<&Array>], dtypes: &[DType]) -> Result<Array, String> {
+    let (x, scale) = (array(inputs, 0)?, array(inputs, 1)?);
+    let (values, scales) = (floats(inputs, 0)?, floats(inputs, 1)?);
+    let zeros = zero_points(inputs, scales.len())?;
+    let by = quantize_granularity(it, &x.shape, &scale.shape)?;
+    let dtype = dtypes.first().copied().unwrap_or(DType::U8);
+    let limits = quantize::limits(dtype).ok_or_else(|| format!("quantizing to {dtype} is not supported"))?;
+    let one = |(i, &x): (usize, &f32)| {
+        let s = by.scale_of(i);
+        i64::from(quantize::quantize(x, scales[s], zeros[s] as i32, limits))
+    };
+    let storage = crate::array::storage(dtype).unwrap_or(DType::I32);
+    Ok(Array { shape: x.shape.clone(), data: arithmetic::narrowed(values.iter().enumerate().map(one).collect(), storage) })
+}
+
+fn dequantize_op(it: &QuantizeLinear, inputs: &[Option<&Array>]) -> Result<Array, String> {
+    let (x, scale) = (array(inputs, 0)?, array(inputs, 1)?);
+    let scales = floats(inputs, 1)?;
+    let zeros = zero_points(inputs, scales.len())?;
+    let by = quantize_granularity(it, &x.shape, &scale.shape)?;
+    let one = |(i, &q): (usize, &i64)| {
+        let s = by.scale_of(i);
+        quantize::dequantize(q, scales[s], zeros[s])
+    };
+    Ok(Array::f32(&x.shape, x.to_i64().iter().enumerate().map(one).collect()))
+}
