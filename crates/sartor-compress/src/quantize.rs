@@ -1,0 +1,191 @@
+//! Post-training quantization to 8-bit integers with ranges fixed ahead, written as
+//! `QuantizeLinear`/`DequantizeLinear` pairs around the operators that runtimes and chips then fuse.
+//!
+//! The scheme is that of Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+//! Integer-Arithmetic-Only Inference": `x = scale (q - zero_point)`, symmetric weights with a scale per
+//! output channel, activations per tensor, biases as 32-bit integers with the scale
+//! `input scale × weight scale`. Ranges follow Nagel et al. 2021, "A White Paper on Neural Network
+//! Quantization", section 3.1.
+
+mod lower;
+mod place;
+mod range;
+mod rewrite;
+mod scale;
+mod sqnr;
+
+use sartor_ir::{DType, Graph, infer};
+use serde::{Deserialize, Serialize};
+
+pub use sqnr::measure_sqnr;
+
+use crate::{CompressError, Samples, calibrate::calibrate};
+
+/// A recipe step: quantize weights and activations to 8 bits with ranges found on samples.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct QuantizeStatic {
+    /// How weights are stored.
+    pub weights: WeightFormat,
+    /// How activations are stored.
+    pub activations: ActivationFormat,
+    /// How the range of an activation is found.
+    pub ranges: RangeMethod,
+    /// Nodes that stay float, by name (or, where a node has none, by the name of its first output).
+    pub skip: Vec<String>,
+    /// Operators to quantize, by ONNX's names; empty for all that can be ([`QUANTIZABLE`]).
+    pub ops: Vec<String>,
+}
+
+/// The operators that [`quantize`] gives an integer form, by ONNX's names. Operators that only move elements
+/// pass the integers of their input on and need no mention.
+pub const QUANTIZABLE: &[&str] =
+    &["Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "GlobalAveragePool", "ReduceMean"];
+
+/// How weights are stored: signed integers around zero.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct WeightFormat {
+    /// Bits that the values use: 8 for -127 to 127, or 7 for -63 to 63, which cannot saturate the 16-bit
+    /// sums of x86 processors without VNNI. The file stores int8 either way.
+    pub bits: u32,
+    /// A scale for each output channel, or one for the whole tensor.
+    pub per_channel: bool,
+}
+
+impl Default for WeightFormat {
+    fn default() -> Self {
+        WeightFormat { bits: 8, per_channel: true }
+    }
+}
+
+/// How activations are stored, with one scale per tensor.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct ActivationFormat {
+    /// The integer type.
+    pub dtype: ActivationType,
+    /// Whether zero lies in the middle of the range (zero point 0, or 128 for unsigned bytes).
+    pub symmetric: bool,
+}
+
+/// An 8-bit integer type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActivationType {
+    /// 0 to 255.
+    #[default]
+    Uint8,
+    /// -128 to 127.
+    Int8,
+}
+
+impl ActivationType {
+    /// The element type in the graph.
+    pub fn dtype(self) -> DType {
+        match self {
+            ActivationType::Uint8 => DType::U8,
+            ActivationType::Int8 => DType::I8,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            ActivationType::Uint8 => "uint8",
+            ActivationType::Int8 => "int8",
+        }
+    }
+}
+
+/// How the range of an activation is found from what the samples made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RangeMethod {
+    /// From the smallest to the largest element seen: nothing is clipped.
+    #[default]
+    MinMax,
+    /// What holds this many percent of the elements, as in TensorRT's calibrators: of the magnitudes for a
+    /// symmetric format, with equal shares cut off both ends for an asymmetric one.
+    Percentile(f64),
+    /// The range with the least mean squared error between elements and their quantized form, by grid search.
+    Mse,
+}
+
+/// A quantized graph and what was done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quantized {
+    /// The graph.
+    pub graph: Graph,
+    /// Every node that computes on floats, in the order of the given graph.
+    pub nodes: Vec<QuantizedNode>,
+}
+
+/// What became of one node.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct QuantizedNode {
+    /// Name, or the name of its first output.
+    pub name: String,
+    /// ONNX's name of its operator.
+    pub op: String,
+    /// The value with its result in the given graph, after a rectifier that it absorbs.
+    pub output: String,
+    /// Format of its weights, if they are quantized.
+    pub weights: Option<String>,
+    /// Format of its activations, if they are quantized.
+    pub activations: Option<String>,
+    /// Channels whose weight scale had to grow so that the bias fits 32 bits.
+    pub enlarged_channels: usize,
+    /// Signal to quantization noise of the result in dB, if it was measured ([`measure_sqnr`]).
+    pub sqnr_db: Option<f64>,
+    /// Why the node stays float, if it does.
+    pub left_float_because: Option<String>,
+}
+
+/// Quantizes `graph` as `config` says. All samples are run once; `progress` gets the samples done and
+/// their number. Batch normalization should be folded before (`sartor_ir::passes::FoldBatchNorm`): what is
+/// left of it stays float.
+///
+/// The outputs of the network stay float. The opset is raised to 13, where per-channel scales begin.
+///
+/// # Errors
+/// A configuration that cannot be meant, samples that do not fit, a network that does not run, and weights
+/// or activations that are not finite.
+pub fn quantize(
+    graph: &Graph, config: &QuantizeStatic, samples: &dyn Samples, progress: &mut dyn FnMut(usize, usize),
+) -> Result<Quantized, CompressError> {
+    check(graph, config)?;
+    let mut graph = graph.clone();
+    infer(&mut graph)?;
+    let graph = lower::lower(&graph)?;
+    let plan = place::place(&graph, config);
+    let histogram = config.ranges != RangeMethod::MinMax;
+    let observers = if plan.watch.is_empty() {
+        std::collections::BTreeMap::new()
+    } else {
+        calibrate(&graph, &plan.watch, histogram, samples, progress)?
+    };
+    let scales = scale::activation_scales(&plan, &observers, config);
+    rewrite::rewrite(&graph, &plan, &scales, config)
+}
+
+/// Refuses a configuration that cannot be meant.
+fn check(graph: &Graph, config: &QuantizeStatic) -> Result<(), CompressError> {
+    let refuse = |key: &str, found: String, expected: String| {
+        Err(CompressError::Config { key: key.to_owned(), found, expected })
+    };
+    if !(7..=8).contains(&config.weights.bits) {
+        return refuse("weights.bits", config.weights.bits.to_string(), "7 or 8".to_owned());
+    }
+    if let RangeMethod::Percentile(share) = config.ranges
+        && !(share > 50.0 && share <= 100.0)
+    {
+        return refuse("ranges.percentile", share.to_string(), "above 50 and at most 100".to_owned());
+    }
+    if let Some(op) = config.ops.iter().find(|it| !QUANTIZABLE.contains(&it.as_str())) {
+        return refuse("ops", format!("`{op}`"), format!("some of {}", QUANTIZABLE.join(", ")));
+    }
+    match config.skip.iter().find(|it| !graph.nodes().any(|(id, _)| place::label(graph, id) == **it)) {
+        Some(name) => Err(CompressError::NoSuchNode(name.clone())),
+        None => Ok(()),
+    }
+}

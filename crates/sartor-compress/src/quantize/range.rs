@@ -1,0 +1,137 @@
+//! From what was seen of an activation to the range that its integers cover.
+
+use super::{ActivationFormat, RangeMethod, scale::Scale};
+use crate::calibrate::Observer;
+
+/// Steps of the grid on which each end of a range is searched.
+const STEPS: u32 = 96;
+
+/// Rounds over both ends: the second hardly ever moves anything, a third never did.
+const ROUNDS: usize = 2;
+
+/// The interval that integers cover; it holds 0, which must be representable exactly (padding and
+/// rectifiers make exact zeros; Jacob et al. 2018, section 2.1).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Range {
+    pub(super) low: f32,
+    pub(super) high: f32,
+}
+
+impl Range {
+    /// The smallest interval around `low`, `high` and 0.
+    pub(super) fn around(low: f32, high: f32) -> Self {
+        Range { low: low.min(0.0), high: high.max(0.0) }
+    }
+}
+
+/// The range of an activation in the given format.
+pub(super) fn find(observer: &Observer, method: RangeMethod, format: &ActivationFormat) -> Range {
+    let whole = Range::around(observer.low, observer.high);
+    let points = observer.histogram.as_ref().map(crate::calibrate::Histogram::points).unwrap_or_default();
+    match method {
+        RangeMethod::MinMax => whole,
+        RangeMethod::Percentile(share) if format.symmetric => {
+            let mut sizes: Vec<_> = points.iter().map(|it| (it.0.abs(), it.1)).collect();
+            sizes.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let limit = quantile(&sizes, share / 100.0).unwrap_or(0.0);
+            clipped(whole, -limit, limit)
+        }
+        RangeMethod::Percentile(share) => {
+            let cut = (100.0 - share) / 200.0;
+            let low = quantile(&points, cut).unwrap_or(0.0);
+            let high = quantile(&points, 1.0 - cut).unwrap_or(0.0);
+            if cut > 0.0 { clipped(whole, low, high) } else { whole }
+        }
+        RangeMethod::Mse => least_error(whole, &points, format),
+    }
+}
+
+/// `low` to `high`, but never beyond what was seen.
+fn clipped(whole: Range, low: f32, high: f32) -> Range {
+    Range::around(low.max(whole.low), high.min(whole.high))
+}
+
+/// The element below or at which a `share` of all lies.
+fn quantile(points: &[(f32, u64)], share: f64) -> Option<f32> {
+    let total: u64 = points.iter().map(|it| it.1).sum();
+    let rank = (share * total as f64).ceil().max(1.0) as u64;
+    let mut below = 0;
+    let found = points.iter().find(|(_, count)| {
+        below += count;
+        below >= rank
+    });
+    found.or(points.last()).map(|it| it.0)
+}
+
+/// Grid search for `argmin |x - dq(q(x))|²` (Nagel et al. 2021, section 3.1, "mean squared error"), one end
+/// after the other; a symmetric format has one end.
+fn least_error(whole: Range, points: &[(f32, u64)], format: &ActivationFormat) -> Range {
+    let error = |range: Range| {
+        let scale = Scale::of(range, format);
+        points.iter().map(|&(x, count)| count as f64 * scale.squared_error(x)).sum::<f64>()
+    };
+    let best = |candidates: &mut dyn Iterator<Item = Range>| {
+        let scored = candidates.map(|range| (error(range), range));
+        scored.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(whole, |it| it.1)
+    };
+    // From wide to narrow, so that the wider of two equal ranges wins.
+    let shares = || (1..=STEPS).rev().map(|step| step as f32 / STEPS as f32);
+    if format.symmetric {
+        return best(&mut shares().map(|share| Range { low: whole.low * share, high: whole.high * share }));
+    }
+    let mut range = whole;
+    for _ in 0..ROUNDS {
+        range = best(&mut shares().map(|share| Range { high: whole.high * share, ..range }));
+        if whole.low < 0.0 {
+            range = best(&mut shares().map(|share| Range { low: whole.low * share, ..range }));
+        }
+    }
+    range
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ActivationType;
+    use super::*;
+
+    fn seen(values: &[f32]) -> Observer {
+        let mut observer = Observer::new(true);
+        observer.see(values).unwrap();
+        observer
+    }
+
+    const UINT8: ActivationFormat = ActivationFormat { dtype: ActivationType::Uint8, symmetric: false };
+    const INT8: ActivationFormat = ActivationFormat { dtype: ActivationType::Int8, symmetric: true };
+
+    #[test]
+    fn min_max_takes_everything_and_zero() {
+        for (values, low, high) in [(&[-1.0, 3.0][..], -1.0, 3.0), (&[2.0, 5.0], 0.0, 5.0), (&[-4.0, -2.0], -4.0, 0.0)] {
+            assert_eq!(find(&seen(values), RangeMethod::MinMax, &UINT8), Range { low, high });
+        }
+    }
+
+    #[test]
+    fn percentiles_match_the_exact_ones_within_a_bin() {
+        let values: Vec<f32> = (0..=10_000u16).map(|i| f32::from(i) / 100.0 - 30.0).collect();
+        let observer = seen(&values);
+        let range = find(&observer, RangeMethod::Percentile(99.0), &UINT8);
+        assert!((range.low + 29.5).abs() < 0.05 && (range.high - 69.5).abs() < 0.05, "{range:?}");
+        let range = find(&observer, RangeMethod::Percentile(99.0), &INT8);
+        assert!((range.high - 69.0).abs() < 0.05 && range.low == -30.0, "{range:?}");
+        let all = find(&observer, RangeMethod::Percentile(100.0), &UINT8);
+        assert_eq!(all, Range { low: -30.0, high: 70.0 });
+    }
+
+    #[test]
+    fn squared_error_clips_an_outlier_but_nothing_uniform() {
+        let uniform: Vec<f32> = (0..=1000u16).map(|i| f32::from(i) / 1000.0).collect();
+        let range = find(&seen(&uniform), RangeMethod::Mse, &UINT8);
+        assert!(range.high > 0.98, "{range:?}");
+        let mut many: Vec<f32> = uniform.iter().cycle().take(1_000_000).copied().collect();
+        many.push(20.0);
+        // n (h / 255)² / 12 + (20 - h)² is least at h = 20 / (1 + n / (12 · 255²)) = 8.76.
+        let range = find(&seen(&many), RangeMethod::Mse, &UINT8);
+        assert!((range.high - 8.76).abs() < 0.25, "{range:?}");
+        assert_eq!(find(&seen(&many), RangeMethod::MinMax, &UINT8).high, 20.0);
+    }
+}
