@@ -59,8 +59,9 @@ pub(crate) struct PackedConv {
 /// How the work is cut: by the shape alone.
 #[derive(Clone, Copy, Debug)]
 struct Split {
-    /// Images, output rows and output blocks of a task.
+    /// Images, groups, output rows and output blocks of a task.
     images: usize,
+    groups: usize,
     rows: usize,
     blocks: usize,
 }
@@ -79,7 +80,7 @@ impl PackedConv {
         bias: Option<&[f32]>,
     ) -> Self {
         let shape = regular(shape);
-        let block = tile::block_outputs(level);
+        let block = tile::block_outputs(level, shape.in_channels / shape.groups);
         let (outputs, terms) = (shape.out_channels / shape.groups, shape.terms());
         let blocks = outputs.div_ceil(block);
         let mut packed = vec![0.0; shape.groups * blocks * terms * block];
@@ -114,8 +115,10 @@ impl PackedConv {
         let task = |index: usize| {
             let (rest, part) = (index / counts.3, index % counts.3);
             let (rest, row) = (rest / counts.2, rest % counts.2);
-            let (image, group) = (rest / counts.1, rest % counts.1);
-            self.task(x, residual, bounds, &y, (image, group, row, part));
+            let (image, groups) = (rest / counts.1, rest % counts.1 * self.split.groups);
+            for group in groups..s.groups.min(groups + self.split.groups) {
+                self.task(x, residual, bounds, &y, (image, group, row, part));
+            }
         };
         match counts.0 * counts.1 * counts.2 * counts.3 {
             1 => task(0),
@@ -128,7 +131,7 @@ impl PackedConv {
         let s = &self.shape;
         (
             s.batch.div_ceil(self.split.images),
-            s.groups,
+            s.groups.div_ceil(self.split.groups),
             s.out_h.div_ceil(self.split.rows),
             self.blocks().div_ceil(self.split.blocks),
         )
@@ -136,7 +139,9 @@ impl PackedConv {
 
     /// Blocks of outputs of a group.
     fn blocks(&self) -> usize {
-        (self.shape.out_channels / self.shape.groups).div_ceil(tile::block_outputs(self.level))
+        let s = &self.shape;
+        (s.out_channels / s.groups)
+            .div_ceil(tile::block_outputs(self.level, s.in_channels / s.groups))
     }
 
     /// Runs the task at (images, group, rows, blocks).
@@ -239,10 +244,14 @@ impl Split {
         let whole = (channels * planes.channel_len(shape, shape.out_h)).max(1);
         let work = shape.batch * shape.out_channels * shape.out_h * shape.out_w * shape.terms();
         let wanted = (work / TASK_WORK).clamp(1, TASKS);
-        let images = (SCRATCH / whole).min(shape.batch.div_ceil(wanted)).max(1);
-        let mut split = Self { images, rows: shape.out_h.max(1), blocks: blocks.max(1) };
-        let tasks = shape.batch.div_ceil(images) * shape.groups;
-        let missing = wanted.div_ceil(tasks.max(1));
+        // One channel alone is read so little that it should come from L1.
+        let room = if channels == 1 { SCRATCH / 16 } else { SCRATCH };
+        let images = (room / whole).min(shape.batch.div_ceil(wanted)).max(1);
+        let mut tasks = shape.batch.div_ceil(images).max(1);
+        let groups = shape.groups.div_ceil(wanted.div_ceil(tasks));
+        tasks *= shape.groups.div_ceil(groups);
+        let mut split = Self { images, groups, rows: shape.out_h.max(1), blocks: blocks.max(1) };
+        let missing = wanted.div_ceil(tasks);
         let mut parts = whole.div_ceil(SCRATCH);
         if blocks >= 4 && shape.terms() * shape.out_channels / shape.groups > whole {
             split.blocks = blocks.div_ceil(missing).max(2);

@@ -72,8 +72,8 @@ fn plain_conv(
         for o in 0..s.out_channels {
             for oy in 0..s.out_h {
                 for ox in 0..s.out_w {
-                    let start = f64::from(bias[o]) + f64::from(residual[y.len()]);
-                    let (mut sum, mut size) = (start, start.abs());
+                    let (bias, residual) = (f64::from(bias[o]), f64::from(residual[y.len()]));
+                    let (mut sum, mut size) = (bias + residual, bias.abs() + residual.abs());
                     for c in 0..inputs {
                         for ky in 0..s.kernel.0 {
                             for kx in 0..s.kernel.1 {
@@ -137,4 +137,159 @@ proptest! {
     fn convolution_is_its_definition(shape in geometry(), seed in any::<u32>()) {
         check_conv(&shape, u64::from(seed))?;
     }
+}
+
+/// Everything that one run computes, for pools of 1, 2 and 3 threads.
+fn same_for_all_pools<T: PartialEq + Send>(work: impl Fn() -> T + Sync) {
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .expect("small pools start");
+        pool.install(&work)
+    };
+    let one = run(1);
+    assert!(run(2) == one, "two threads");
+    assert!(run(3) == one, "three threads");
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|x| x.to_bits()).collect()
+}
+
+#[test]
+fn results_do_not_depend_on_threads() {
+    for (batch, c, size, o, groups) in
+        [(1, 16, 32, 16, 1), (9, 33, 9, 40, 1), (4, 64, 20, 64, 64), (1, 256, 7, 256, 1)]
+    {
+        let shape = ConvShape {
+            batch,
+            in_channels: c,
+            in_h: size,
+            in_w: size,
+            out_channels: o,
+            out_h: size,
+            out_w: size,
+            kernel: (3, 3),
+            strides: (1, 1),
+            dilations: (1, 1),
+            pads_begin: (1, 1),
+            groups,
+        };
+        let x = values(batch * c * size * size, 1);
+        let packed = PackedConv::new(&shape, &values(o * c / groups * 9, 2), None);
+        same_for_all_pools(|| {
+            let mut y = vec![0.0; batch * o * size * size];
+            packed.run(&x, None, Tail::Relu, &mut y);
+            bits(&y)
+        });
+    }
+    let (a, b) = (values(300 * 700, 3), values(700 * 500, 4));
+    same_for_all_pools(|| {
+        let mut c = vec![0.0; 300 * 500];
+        let a = Strided { data: &a, row: 700, col: 1 };
+        gemm(
+            (300, 500, 700),
+            a,
+            Strided { data: &b, row: 500, col: 1 },
+            &mut c,
+            Bias::None,
+            Tail::None,
+        );
+        (bits(&c), min_max(&b))
+    });
+}
+
+#[test]
+fn product_is_its_definition() {
+    let sizes = [
+        (1, 1, 1),
+        (1, 1000, 512),
+        (64, 10, 64),
+        (37, 53, 19),
+        (3, 4, 0),
+        (200, 300, 100),
+        (1000, 8, 300),
+    ];
+    for (m, n, k) in sizes {
+        for transposed in [false, true] {
+            let (a, b) = (values(m * k, 5), values(k * n, 6));
+            let bias = values(m.max(n), 7);
+            let left = Strided {
+                data: &a,
+                row: if transposed { 1 } else { k },
+                col: if transposed { m } else { 1 },
+            };
+            let right = Strided {
+                data: &b,
+                row: if transposed { 1 } else { n },
+                col: if transposed { k } else { 1 },
+            };
+            let biases =
+                [(Bias::None, 0), (Bias::Row(&bias[..m]), 1), (Bias::Column(&bias[..n]), 2)];
+            for (kind, which) in biases {
+                let mut c = vec![f32::NAN; m * n];
+                gemm((m, n, k), left, right, &mut c, kind, Tail::Relu);
+                for (at, &c) in c.iter().enumerate() {
+                    let (row, column) = (at / n, at % n);
+                    let start = [0.0, bias[row.min(m - 1)], bias[column]][which];
+                    let sum: f64 = (0..k)
+                        .map(|t| {
+                            f64::from(a[row * left.row + t * left.col])
+                                * f64::from(b[t * right.row + column * right.col])
+                        })
+                        .sum();
+                    let error = f64::from(c) - (sum + f64::from(start)).max(0.0);
+                    assert!(
+                        error.abs() <= 1e-6 * (k as f64 + 1.0),
+                        "{m} × {n} × {k}, {which}: element {at}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn elementwise_is_its_definition() {
+    let x: Vec<f32> = values(40_000, 8)
+        .iter()
+        .map(|x| x * 20.0)
+        .chain([f32::INFINITY, -1e30, 2.5, -0.5])
+        .collect();
+    let b = values(x.len(), 9);
+    let mut y = vec![0.0; x.len()];
+    activate(Tail::Clip(-1.0, 6.0), &x, &mut y);
+    assert!(y.iter().zip(&x).all(|(y, x)| *y == x.clamp(-1.0, 6.0)));
+    activate_in_place(Tail::Relu, &mut y);
+    assert!(y.iter().zip(&x).all(|(y, x)| *y == x.clamp(0.0, 6.0)));
+    add(Tail::None, &x, &b, &mut y);
+    assert!(y.iter().zip(x.iter().zip(&b)).all(|(y, (x, b))| *y == x + b));
+    add_in_place(Tail::Relu, &b, &mut y);
+    assert!(y.iter().zip(x.iter().zip(&b)).all(|(y, (x, b))| *y == (x + b + b).max(0.0)));
+    let mut kept = [f32::NAN];
+    activate_in_place(Tail::Relu, &mut kept);
+    assert!(kept[0].is_nan());
+    let grid = Grid { scale: 0.1, zero_point: 3.0, low: -128.0, high: 127.0 };
+    let steps = |x: &f32| ((x / 0.1).round_ties_even() + 3.0).clamp(-128.0, 127.0);
+    fake_quantize(grid, &x, &mut y);
+    assert!(y.iter().zip(&x).all(|(y, x)| *y == (steps(x) - 3.0) * 0.1));
+    let mut q = vec![0_i8; x.len()];
+    quantize_i8(grid, &x, &mut q);
+    assert!(q.iter().zip(&x).all(|(q, x)| f32::from(*q) == steps(x)));
+    let mut q = vec![0_u8; x.len()];
+    quantize_u8(Grid { zero_point: 128.0, low: 0.0, high: 255.0, ..grid }, &x, &mut q);
+    let steps = |x: &f32| ((x / 0.1).round_ties_even() + 128.0).clamp(0.0, 255.0);
+    assert!(q.iter().zip(&x).all(|(q, x)| f32::from(*q) == steps(x)));
+}
+
+#[test]
+fn extremes_pass_over_nan() {
+    assert_eq!(min_max(&[]), (f32::INFINITY, f32::NEG_INFINITY));
+    let mut x = values(50_001, 10);
+    x[17] = f32::NAN;
+    x[50_000] = -7.0;
+    x[33_333] = 5.0;
+    assert_eq!(min_max(&x), (-7.0, 5.0));
+    assert_eq!((abs_max(&x), abs_max(&[f32::NAN])), (7.0, 0.0));
 }

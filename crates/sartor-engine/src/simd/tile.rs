@@ -34,9 +34,11 @@ pub(super) struct Walk<'a> {
     pub(super) bounds: (f32, f32),
 }
 
-/// Output channels of a block of weights at `level`.
-pub(super) fn block_outputs(level: Level) -> usize {
+/// Output channels of a block of weights at `level`. Where an output sees one channel only, sharing inputs between
+/// outputs gains nothing.
+pub(super) fn block_outputs(level: Level, channels: usize) -> usize {
     match level {
+        _ if channels == 1 => 1,
         Level::Avx512 => 8,
         Level::Avx2 | Level::Portable => 4,
     }
@@ -45,7 +47,7 @@ pub(super) fn block_outputs(level: Level) -> usize {
 /// Computes the given blocks of output channels.
 ///
 /// # Safety
-/// The processor must have the instructions of `level`. All elements that [`Walk`] names must be readable at `source`
+/// The processor must have the instructions of `level`, for which the weights were laid out. All elements that [`Walk`] names must be readable at `source`
 /// and `residual` and writable at `y` by this task alone; up to 15 elements behind the last position of each tap must
 /// be readable too.
 pub(super) unsafe fn run(level: Level, walk: &Walk<'_>, blocks: Range<usize>) {
@@ -57,6 +59,8 @@ pub(super) unsafe fn run(level: Level, walk: &Walk<'_>, blocks: Range<usize>) {
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => unsafe { run_avx2(walk, blocks) },
         // SAFETY: passed on to the caller.
+        _ if walk.channels == 1 => unsafe { run_with::<vector::Plain, 1, 4>(walk, blocks) },
+        // SAFETY: passed on to the caller.
         _ => unsafe { run_with::<vector::Plain, 4, 2>(walk, blocks) },
     }
 }
@@ -65,14 +69,26 @@ pub(super) unsafe fn run(level: Level, walk: &Walk<'_>, blocks: Range<usize>) {
 #[target_feature(enable = "avx512f,avx2,fma")]
 unsafe fn run_avx512(walk: &Walk<'_>, blocks: Range<usize>) {
     // SAFETY: the features are those of the vector; the rest is passed on to the caller.
-    unsafe { run_with::<std::arch::x86_64::__m512, 8, 3>(walk, blocks) };
+    unsafe {
+        if walk.channels == 1 {
+            run_with::<std::arch::x86_64::__m512, 1, 4>(walk, blocks);
+        } else {
+            run_with::<std::arch::x86_64::__m512, 8, 3>(walk, blocks);
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn run_avx2(walk: &Walk<'_>, blocks: Range<usize>) {
     // SAFETY: the features are those of the vector; the rest is passed on to the caller.
-    unsafe { run_with::<std::arch::x86_64::__m256, 4, 3>(walk, blocks) };
+    unsafe {
+        if walk.channels == 1 {
+            run_with::<std::arch::x86_64::__m256, 1, 4>(walk, blocks);
+        } else {
+            run_with::<std::arch::x86_64::__m256, 4, 3>(walk, blocks);
+        }
+    }
 }
 
 #[inline(always)]
@@ -86,21 +102,26 @@ unsafe fn run_with<V: Vector, const O: usize, const N: usize>(
 ) {
     let vectors = walk.images * walk.positions.div_ceil(V::LANES);
     for block in blocks {
-        let mut vector = 0;
-        while vector + N <= vectors {
+        let mut next = Place { image: 0, position: 0 };
+        for _ in 0..vectors / N {
             // SAFETY: passed on to the caller.
-            unsafe { tile::<V, O, N>(walk, block, vector) };
-            vector += N;
+            unsafe { tile::<V, O, N>(walk, block, &mut next) };
         }
-        while vector < vectors {
+        for _ in 0..vectors % N {
             // SAFETY: passed on to the caller.
-            unsafe { tile::<V, O, 1>(walk, block, vector) };
-            vector += 1;
+            unsafe { tile::<V, O, 1>(walk, block, &mut next) };
         }
     }
 }
 
-/// `O` outputs of `N` vectors of positions, from the vector with number `first` on.
+/// Where a vector starts.
+#[derive(Clone, Copy)]
+struct Place {
+    image: usize,
+    position: usize,
+}
+
+/// `O` outputs of `N` vectors of positions, from `next` on, which moves behind them.
 #[inline(always)]
 #[expect(
     clippy::inline_always,
@@ -113,12 +134,15 @@ unsafe fn run_with<V: Vector, const O: usize, const N: usize>(
 unsafe fn tile<V: Vector, const O: usize, const N: usize>(
     walk: &Walk<'_>,
     block: usize,
-    first: usize,
+    next: &mut Place,
 ) {
-    let per_image = walk.positions.div_ceil(V::LANES);
-    let mut places = [(0, 0); N];
+    let mut places = [*next; N];
     for n in 0..N {
-        places[n] = ((first + n) / per_image, (first + n) % per_image * V::LANES);
+        places[n] = *next;
+        next.position += V::LANES;
+        if next.position >= walk.positions {
+            *next = Place { image: next.image + 1, position: 0 };
+        }
     }
     let outputs = O.min(walk.outputs - block * O);
     // SAFETY: blocks lie inside `weights` and `bias`; the caller answers for `source`, `residual` and `y`, of which
@@ -130,7 +154,7 @@ unsafe fn tile<V: Vector, const O: usize, const N: usize>(
         }
         let mut from = [walk.source; N];
         for n in 0..N {
-            from[n] = walk.source.add(places[n].0 * walk.source_image + places[n].1);
+            from[n] = walk.source.add(places[n].image * walk.source_image + places[n].position);
         }
         let mut weights = walk.weights.as_ptr().add(block * O * walk.channels * walk.taps.len());
         for _ in 0..walk.channels {
@@ -162,9 +186,16 @@ unsafe fn tile<V: Vector, const O: usize, const N: usize>(
         let bounds = (V::splat(walk.bounds.0), V::splat(walk.bounds.1));
         for o in 0..outputs {
             for n in 0..N {
-                let at =
-                    places[n].0 * walk.y_image + (block * O + o) * walk.y_channel + places[n].1;
-                finish(walk, done.add(o * N + n).read(), at, walk.positions - places[n].1, bounds);
+                let at = places[n].image * walk.y_image
+                    + (block * O + o) * walk.y_channel
+                    + places[n].position;
+                finish(
+                    walk,
+                    done.add(o * N + n).read(),
+                    at,
+                    walk.positions - places[n].position,
+                    bounds,
+                );
             }
         }
     }
