@@ -14,15 +14,15 @@ const TASK: usize = 1 << 14;
 /// An affine integer grid: q = clamp(roundHalfEven(x / scale) + `zero_point`, low, high), x ≈ (q − `zero_point`) · scale
 /// (ONNX `QuantizeLinear`, `DequantizeLinear`). Integers are below 2²² in magnitude; NaN becomes `low`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Grid {
+pub struct Grid {
     /// Width of a step, above zero.
-    pub(crate) scale: f32,
+    pub scale: f32,
     /// The integer that stands for 0.
-    pub(crate) zero_point: f32,
+    pub zero_point: f32,
     /// Smallest integer.
-    pub(crate) low: f32,
+    pub low: f32,
     /// Largest integer.
-    pub(crate) high: f32,
+    pub high: f32,
 }
 
 impl Grid {
@@ -49,7 +49,6 @@ macro_rules! leveled {
         $(#[$doc])*
         fn $name($($arg: $type),*) $(-> $result)? {
             #[inline(always)]
-            #[expect(clippy::inline_always, reason = "compiled once for each instruction set")]
             fn plain($($arg: $type),*) $(-> $result)? $body
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
@@ -177,7 +176,7 @@ pub(crate) fn add_in_place(tail: Tail, b: &[f32], y: &mut [f32]) {
 }
 
 /// y = x rounded to the grid and back: (q − `zero_point`) · scale.
-pub(crate) fn fake_quantize(grid: Grid, x: &[f32], y: &mut [f32]) {
+pub fn fake_quantize(grid: Grid, x: &[f32], y: &mut [f32]) {
     assert_eq!(x.len(), y.len(), "rounding of equal lengths");
     y.par_chunks_mut(TASK)
         .zip(x.par_chunks(TASK))
@@ -185,26 +184,26 @@ pub(crate) fn fake_quantize(grid: Grid, x: &[f32], y: &mut [f32]) {
 }
 
 /// The integers of `x` on a grid within 0..=255.
-pub(crate) fn quantize_u8(grid: Grid, x: &[f32], y: &mut [u8]) {
+pub fn quantize_u8(grid: Grid, x: &[f32], y: &mut [u8]) {
     assert_eq!(x.len(), y.len(), "quantization of equal lengths");
     y.par_chunks_mut(TASK).zip(x.par_chunks(TASK)).for_each(|(y, x)| quantize_u8_slice(grid, x, y));
 }
 
 /// The integers of `x` on a grid within −128..=127.
-pub(crate) fn quantize_i8(grid: Grid, x: &[f32], y: &mut [i8]) {
+pub fn quantize_i8(grid: Grid, x: &[f32], y: &mut [i8]) {
     assert_eq!(x.len(), y.len(), "quantization of equal lengths");
     y.par_chunks_mut(TASK).zip(x.par_chunks(TASK)).for_each(|(y, x)| quantize_i8_slice(grid, x, y));
 }
 
 /// Smallest and largest element; NaN is passed over. (∞, −∞) where there is none.
-pub(crate) fn min_max(x: &[f32]) -> (f32, f32) {
+pub fn min_max(x: &[f32]) -> (f32, f32) {
     x.par_chunks(TASK)
         .map(min_max_slice)
         .reduce(|| (f32::INFINITY, f32::NEG_INFINITY), |a, b| (a.0.min(b.0), a.1.max(b.1)))
 }
 
 /// Largest magnitude; NaN is passed over, 0 where there is nothing.
-pub(crate) fn abs_max(x: &[f32]) -> f32 {
+pub fn abs_max(x: &[f32]) -> f32 {
     let (low, high) = min_max(x);
     if low > high { 0.0 } else { high.abs().max(low.abs()) }
 }

@@ -141,13 +141,20 @@ fn finish(c: &mut [f32], row: usize, column: usize, width: usize, bias: Bias<'_>
     for (index, line) in c.chunks_exact_mut(width).enumerate() {
         match bias {
             Bias::None if tail == Tail::None => {}
-            Bias::None => line.iter_mut().for_each(|c| *c = clamp(*c, bounds)),
+            Bias::None => {
+                for c in line {
+                    *c = clamp(*c, bounds);
+                }
+            }
             Bias::Row(bias) => {
-                line.iter_mut().for_each(|c| *c = clamp(*c + bias[row + index], bounds))
+                for c in line {
+                    *c = clamp(*c + bias[row + index], bounds);
+                }
             }
             Bias::Column(bias) => {
-                let bias = &bias[column..column + width];
-                line.iter_mut().zip(bias).for_each(|(c, b)| *c = clamp(*c + b, bounds));
+                for (c, b) in line.iter_mut().zip(&bias[column..column + width]) {
+                    *c = clamp(*c + b, bounds);
+                }
             }
         }
     }

@@ -110,8 +110,8 @@ fn fill_plane(shape: &ConvShape, x: &[f32], start: (usize, usize), plane: &mut [
         body[left..left + run].copy_from_slice(&x[from..from + run]);
         if left > 0 || right < width {
             for row in body.chunks_exact_mut(width) {
-                row[..left].iter_mut().for_each(|x| *x = 0.0);
-                row[right..].iter_mut().for_each(|x| *x = 0.0);
+                row[..left].fill(0.0);
+                row[right..].fill(0.0);
             }
         }
         return;
@@ -125,20 +125,14 @@ fn fill_plane(shape: &ConvShape, x: &[f32], start: (usize, usize), plane: &mut [
 }
 
 /// The range of the `count` places `start + place · stride − pad` that lie inside 0..`size`.
-pub(super) fn inside(
-    size: usize,
-    pad: usize,
-    start: usize,
-    stride: usize,
-    count: usize,
-) -> (usize, usize) {
+fn inside(size: usize, pad: usize, start: usize, stride: usize, count: usize) -> (usize, usize) {
     let low = pad.saturating_sub(start).div_ceil(stride).min(count);
     let high = (size + pad).saturating_sub(start).div_ceil(stride).clamp(low, count);
     (low, high)
 }
 
 /// to[i] = from[i · stride].
-pub(super) fn gather(from: &[f32], stride: usize, to: &mut [f32]) {
+fn gather(from: &[f32], stride: usize, to: &mut [f32]) {
     match stride {
         1 => to.copy_from_slice(&from[..to.len()]),
         2 => {

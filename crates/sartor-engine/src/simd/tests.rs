@@ -1,4 +1,5 @@
 //! Every kernel at every level of this processor against plain loops in double precision.
+#![expect(clippy::float_cmp, reason = "exact operations have exact results")]
 
 use proptest::prelude::*;
 
