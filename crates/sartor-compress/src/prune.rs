@@ -23,6 +23,7 @@ use crate::CompressError;
 pub use groups::{Cell, Channel, Group, Groups, groups};
 pub use importance::{Criterion, importance};
 pub use remove::{Kept, Removed, masked};
+pub(crate) use ties::node_name;
 
 /// The step `prune-channels`.
 ///

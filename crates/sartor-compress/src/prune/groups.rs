@@ -57,7 +57,8 @@ impl Group {
     }
 }
 
-/// The groups of a graph, in the order of their first cells; the ids are those of that graph.
+/// The groups of a graph, in the order of the nodes that make them (those that none makes come first); the
+/// ids are those of that graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Groups(Vec<Group>);
 
@@ -100,12 +101,9 @@ pub fn groups(graph: &Graph) -> Result<Groups, CompressError> {
             by_signature.entry(signature).or_default().push(i);
         }
     }
-    let mut order: Vec<_> =
-        by_signature.into_iter().filter(|(_, members)| members.len() > 1).collect();
-    order.sort_by_key(|(_, members)| members[0]);
+    by_signature.retain(|_, members| members.len() > 1);
     let products: Vec<_> = graph.nodes().filter(|(_, node)| is_product(node)).collect();
-    let mut names = BTreeSet::new();
-    for (signature, members) in order {
+    for (signature, members) in by_signature {
         let axes: Vec<&Axis> = signature.iter().map(|&(at, _)| &ties.axes[at]).collect();
         let cell = |&(at, index): &(usize, usize)| {
             let Axis { value, axis, .. } = ties.axes[at];
@@ -123,16 +121,22 @@ pub fn groups(graph: &Graph) -> Result<Groups, CompressError> {
             frozen: reason(graph, &axes),
         };
         let on: BTreeSet<(ValueId, usize)> = group.axes.iter().copied().collect();
+        let made: BTreeSet<ValueId> = group.axes.iter().map(|it| it.0).collect();
         for &(id, node) in &products {
-            if on.iter().any(|it| it.0 == node.output()) {
+            if made.contains(&node.output()) {
                 group.producers.push(id);
             }
             if sums_over(node, &facts, &on) {
                 group.consumers.push(id);
             }
         }
-        group.name = fresh(&mut names, first_name(graph, &group));
         groups.push(group);
+    }
+    let position = |group: &Group| products.iter().position(|it| group.producers.first() == Some(&it.0));
+    groups.sort_by_cached_key(|group| (position(group), group.channels[0].0[0]));
+    let mut names = BTreeSet::new();
+    for group in &mut groups {
+        group.name = fresh(&mut names, first_name(graph, group));
     }
     Ok(Groups(groups))
 }

@@ -43,7 +43,7 @@ impl Freeze {
 }
 
 /// The node's name, or its first output's where it has none.
-pub(super) fn node_name<'a>(graph: &'a Graph, node: &'a Node) -> &'a str {
+pub(crate) fn node_name<'a>(graph: &'a Graph, node: &'a Node) -> &'a str {
     match node.outputs.iter().flatten().next() {
         Some(&output) if node.name.is_empty() => &graph.value(output).name,
         _ => &node.name,
