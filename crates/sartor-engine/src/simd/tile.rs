@@ -40,7 +40,8 @@ pub(super) fn block_outputs(level: Level, channels: usize) -> usize {
     match level {
         _ if channels == 1 => 1,
         Level::Avx512 => 8,
-        Level::Avx2 | Level::Portable => 4,
+        Level::Avx2 => 6,
+        Level::Portable => 4,
     }
 }
 
@@ -86,7 +87,7 @@ unsafe fn run_avx2(walk: &Walk<'_>, blocks: Range<usize>) {
         if walk.channels == 1 {
             run_with::<std::arch::x86_64::__m256, 1, 4>(walk, blocks);
         } else {
-            run_with::<std::arch::x86_64::__m256, 4, 3>(walk, blocks);
+            run_with::<std::arch::x86_64::__m256, 6, 2>(walk, blocks);
         }
     }
 }
