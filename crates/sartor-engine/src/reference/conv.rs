@@ -101,7 +101,8 @@ mod tests {
         let x: Vec<f32> = (0..25u8).map(f32::from).collect();
         let run = |pad, stride, output| {
             let axis = Window { input: 5, output, kernel: 3, stride, dilation: 1, pad };
-            let shape = ConvShape { batch: 1, groups: 1, channels: 1, filters: 1, axes: vec![axis; 2] };
+            let shape =
+                ConvShape { batch: 1, groups: 1, channels: 1, filters: 1, axes: vec![axis; 2] };
             conv(&shape, &x, &[1.0; 9], None)
         };
         assert_eq!(run(0, 1, 3), [54., 63., 72., 99., 108., 117., 144., 153., 162.]);

@@ -33,7 +33,8 @@ pub fn unary(op: Unary, x: f32) -> f32 {
         Unary::Not => f32::from(u8::from(x == 0.0)),
         Unary::Reciprocal => 1.0 / x,
         Unary::Round => x.round_ties_even(),
-        Unary::Sign => below(-1.0).min(1.0).max(if x.is_nan() { x } else { -1.0 }) * f32::from(u8::from(x != 0.0)),
+        Unary::Sign if x == 0.0 || x.is_nan() => x,
+        Unary::Sign => x.signum(),
         Unary::Sin => x.sin(),
         Unary::Sqrt => x.sqrt(),
     }
@@ -53,14 +54,24 @@ pub fn clip(x: f32, low: f32, high: f32) -> f32 {
 /// error below 1.2e-7; near 0 by the first terms of its series, so that it keeps the sign and the slope.
 pub fn erf(x: f32) -> f32 {
     const FIT: [f64; 10] = [
-        -1.265_512_23, 1.000_023_68, 0.374_091_96, 0.096_784_18, -0.186_288_06, 0.278_868_07, -1.135_203_98,
-        1.488_515_87, -0.822_152_23, 0.170_872_77,
+        -1.265_512_23,
+        1.000_023_68,
+        0.374_091_96,
+        0.096_784_18,
+        -0.186_288_06,
+        0.278_868_07,
+        -1.135_203_98,
+        1.488_515_87,
+        -0.822_152_23,
+        0.170_872_77,
     ];
     let z = f64::from(x).abs();
     if z < 0.05 {
         let x = f64::from(x);
         let square = x * x;
-        return (std::f64::consts::FRAC_2_SQRT_PI * x * (1.0 - square / 3.0 + square * square / 10.0)) as f32;
+        return (std::f64::consts::FRAC_2_SQRT_PI
+            * x
+            * (1.0 - square / 3.0 + square * square / 10.0)) as f32;
     }
     let t = 1.0 / (1.0 + 0.5 * z);
     let fit = FIT.iter().rev().fold(0.0, |sum, c| sum * t + c);
@@ -161,7 +172,10 @@ mod tests {
     fn unary_values() {
         let near = |op, x: f32, expected: f32| {
             let found = unary(op, x);
-            assert!((found - expected).abs() <= 2e-7 * expected.abs().max(1.0), "{op:?} of {x}: {found}, not {expected}");
+            assert!(
+                (found - expected).abs() <= 2e-7 * expected.abs().max(1.0),
+                "{op:?} of {x}: {found}, not {expected}"
+            );
         };
         near(Unary::Gelu { tanh: false }, 1.0, 0.841_344_7);
         near(Unary::Gelu { tanh: true }, 1.0, 0.841_192);

@@ -4,8 +4,8 @@ mod arithmetic;
 mod layout;
 
 use sartor_ir::{
-    BatchNormalization, Conv, DType, Fact, Gemm, GlobalPool, IntegerTensor, Op, Pool, PoolKind, QuantizeLinear,
-    Reduce, Spatial, Tensor, broadcast, normalize_axis,
+    BatchNormalization, Conv, DType, Fact, Gemm, GlobalPool, IntegerTensor, Op, Pool, PoolKind,
+    QuantizeLinear, Reduce, Spatial, Tensor, broadcast, normalize_axis,
 };
 
 use super::{conv, gemm, layout::View, norm, pool, quantize, reduce};
@@ -17,7 +17,11 @@ pub(crate) use layout::{pad_tables, slice_windows};
 ///
 /// # Errors
 /// A sentence about operands that do not fit or types without a kernel.
-pub fn evaluate(op: &Op, inputs: &[Option<&Array>], dtypes: &[DType]) -> Result<Vec<Array>, String> {
+pub fn evaluate(
+    op: &Op,
+    inputs: &[Option<&Array>],
+    dtypes: &[DType],
+) -> Result<Vec<Array>, String> {
     let one = match op {
         Op::Conv(it) => conv_op(it, inputs),
         Op::Gemm(it) => gemm_op(it, inputs),
@@ -30,9 +34,13 @@ pub fn evaluate(op: &Op, inputs: &[Option<&Array>], dtypes: &[DType]) -> Result<
         Op::Reduce(it) => reduce_op(it, inputs),
         Op::QuantizeLinear(it) => quantize_op(it, inputs, dtypes),
         Op::DequantizeLinear(it) => dequantize_op(it, inputs),
-        Op::Unary(_) | Op::Binary(_) | Op::Variadic(_) | Op::Clip | Op::PRelu | Op::Where | Op::Cast(_) => {
-            arithmetic::evaluate(op, inputs)
-        }
+        Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Variadic(_)
+        | Op::Clip
+        | Op::PRelu
+        | Op::Where
+        | Op::Cast(_) => arithmetic::evaluate(op, inputs),
         Op::Opaque(it) => Err(format!("nobody here knows the operator `{}`", it.name)),
         _ => return layout::evaluate(op, inputs, dtypes.len()),
     };
@@ -91,12 +99,22 @@ fn joint_shape(shapes: &[&[usize]]) -> Result<Vec<usize>, String> {
 
 /// The windows of a convolution or pooling over `extents` that has `outputs` positions.
 pub(crate) fn windows(
-    spatial: &Spatial, kernel: &[usize], extents: &[usize], outputs: &[usize],
+    spatial: &Spatial,
+    kernel: &[usize],
+    extents: &[usize],
+    outputs: &[usize],
 ) -> Result<Vec<conv::Window>, String> {
     let rows = spatial.geometry(kernel, extents)?;
     let mut axes = Vec::with_capacity(rows.len());
     for (i, &[kernel, stride, dilation, pad, _]) in rows.iter().enumerate() {
-        axes.push(conv::Window { input: extents[i], output: outputs[i], kernel, stride, dilation, pad });
+        axes.push(conv::Window {
+            input: extents[i],
+            output: outputs[i],
+            kernel,
+            stride,
+            dilation,
+            pad,
+        });
     }
     Ok(axes)
 }
@@ -124,7 +142,8 @@ fn gemm_op(it: &Gemm, inputs: &[Option<&Array>]) -> Result<Array, String> {
     gemm::matmul(floats(inputs, 0)?, a_shape, floats(inputs, 1)?, b_shape, &mut y);
     y.iter_mut().for_each(|y| *y *= it.alpha);
     if let Some(c) = optional(inputs, 2) {
-        let view = View::expand(&c.shape, &shape).ok_or("the addend does not broadcast to the product")?;
+        let view =
+            View::expand(&c.shape, &shape).ok_or("the addend does not broadcast to the product")?;
         let addend = view.read(floats(inputs, 2)?);
         y.iter_mut().zip(addend).for_each(|(y, c)| *y += it.beta * c);
     }
@@ -164,8 +183,11 @@ impl MatMulBatches {
         let (lead_b, mat_b) = wide_b.split_at(wide_b.len() - 2);
         let joint = joint_shape(&[lead_a, lead_b])?;
         let starts = |lead: &[usize], size: usize| {
-            let index: Vec<usize> = (0..lead.iter().product::<usize>()).map(|it| it * size).collect();
-            View::expand(lead, &joint).map(|it| it.read(&index)).ok_or("leading axes do not broadcast")
+            let index: Vec<usize> =
+                (0..lead.iter().product::<usize>()).map(|it| it * size).collect();
+            View::expand(lead, &joint)
+                .map(|it| it.read(&index))
+                .ok_or("leading axes do not broadcast")
         };
         let at_a = starts(lead_a, mat_a[0] * mat_a[1])?;
         let at_b = starts(lead_b, mat_b[0] * mat_b[1])?;
@@ -179,8 +201,13 @@ impl MatMulBatches {
 
 fn batch_norm_op(it: &BatchNormalization, inputs: &[Option<&Array>]) -> Result<Array, String> {
     let x = array(inputs, 0)?;
-    let (factor, addend) =
-        norm::batch_norm_affine(it, floats(inputs, 1)?, floats(inputs, 2)?, floats(inputs, 3)?, floats(inputs, 4)?);
+    let (factor, addend) = norm::batch_norm_affine(
+        it,
+        floats(inputs, 1)?,
+        floats(inputs, 2)?,
+        floats(inputs, 3)?,
+        floats(inputs, 4)?,
+    );
     let inner: usize = x.shape[2..].iter().product();
     let one = |(i, x): (usize, &f32)| {
         let c = i / inner % factor.len();
@@ -205,9 +232,13 @@ fn pool_op(it: &Pool, inputs: &[Option<&Array>], wanted: usize) -> Result<Vec<Ar
     let planes = x.shape[0] * x.shape[1];
     if it.kind == PoolKind::Average {
         let rows = it.spatial.geometry(&[], &x.shape[2..])?;
-        let padded: Vec<_> = rows.iter().zip(&x.shape[2..]).map(|(row, &n)| row[3] + n + row[4]).collect();
+        let padded: Vec<_> =
+            rows.iter().zip(&x.shape[2..]).map(|(row, &n)| row[3] + n + row[4]).collect();
         let padded = it.count_include_pad.then_some(padded.as_slice());
-        return Ok(vec![Array::f32(&shape, pool::average_pool(floats(inputs, 0)?, planes, &axes, padded))]);
+        return Ok(vec![Array::f32(
+            &shape,
+            pool::average_pool(floats(inputs, 0)?, planes, &axes, padded),
+        )]);
     }
     let (values, indices) = pool::max_pool(floats(inputs, 0)?, planes, &axes);
     let indices = Array { shape: shape.clone(), data: Data::I64(indices) };
@@ -234,11 +265,15 @@ fn reduce_op(it: &Reduce, inputs: &[Option<&Array>]) -> Result<Array, String> {
     let view = reduce::ReduceView::new(&x.shape, &axes);
     let count = view.reduced.len();
     if let Data::F32(values) = &x.data {
-        let lane = |&at: &usize| reduce::reduce(it.kind, view.reduced.iter().map(|&by| values[at + by]), count);
+        let lane = |&at: &usize| {
+            reduce::reduce(it.kind, view.reduced.iter().map(|&by| values[at + by]), count)
+        };
         return Ok(Array::f32(&shape, view.kept.iter().map(lane).collect()));
     }
     let values = x.to_i64();
-    let lane = |&at: &usize| reduce::reduce_integers(it.kind, view.reduced.iter().map(|&by| values[at + by]), count);
+    let lane = |&at: &usize| {
+        reduce::reduce_integers(it.kind, view.reduced.iter().map(|&by| values[at + by]), count)
+    };
     let reduced: Option<Vec<i64>> = view.kept.iter().map(lane).collect();
     let reduced = reduced.ok_or_else(|| format!("{:?} of integers is no integer", it.kind))?;
     Ok(Array { shape, data: arithmetic::narrowed(reduced, x.dtype()) })
@@ -246,7 +281,9 @@ fn reduce_op(it: &Reduce, inputs: &[Option<&Array>]) -> Result<Array, String> {
 
 /// Which scale of a scale tensor of shape `scale` belongs to which element of `shape`.
 pub(crate) fn quantize_granularity(
-    it: &QuantizeLinear, shape: &[usize], scale: &[usize],
+    it: &QuantizeLinear,
+    shape: &[usize],
+    scale: &[usize],
 ) -> Result<quantize::Granularity, String> {
     if scale.iter().product::<usize>() == 1 {
         return Ok(quantize::Granularity::Tensor);
@@ -268,22 +305,34 @@ pub(crate) fn quantize_granularity(
 
 fn zero_points(inputs: &[Option<&Array>], count: usize) -> Result<Vec<i64>, String> {
     let zeros = integers(inputs, 2).unwrap_or_else(|| vec![0; count]);
-    if zeros.len() == count { Ok(zeros) } else { Err(format!("{} zero points for {count} scales", zeros.len())) }
+    if zeros.len() == count {
+        Ok(zeros)
+    } else {
+        Err(format!("{} zero points for {count} scales", zeros.len()))
+    }
 }
 
-fn quantize_op(it: &QuantizeLinear, inputs: &[Option<&Array>], dtypes: &[DType]) -> Result<Array, String> {
+fn quantize_op(
+    it: &QuantizeLinear,
+    inputs: &[Option<&Array>],
+    dtypes: &[DType],
+) -> Result<Array, String> {
     let (x, scale) = (array(inputs, 0)?, array(inputs, 1)?);
     let (values, scales) = (floats(inputs, 0)?, floats(inputs, 1)?);
     let zeros = zero_points(inputs, scales.len())?;
     let by = quantize_granularity(it, &x.shape, &scale.shape)?;
     let dtype = dtypes.first().copied().unwrap_or(DType::U8);
-    let limits = quantize::limits(dtype).ok_or_else(|| format!("quantizing to {dtype} is not supported"))?;
+    let limits =
+        quantize::limits(dtype).ok_or_else(|| format!("quantizing to {dtype} is not supported"))?;
     let one = |(i, &x): (usize, &f32)| {
         let s = by.scale_of(i);
         i64::from(quantize::quantize(x, scales[s], zeros[s] as i32, limits))
     };
     let storage = crate::array::storage(dtype).unwrap_or(DType::I32);
-    Ok(Array { shape: x.shape.clone(), data: arithmetic::narrowed(values.iter().enumerate().map(one).collect(), storage) })
+    Ok(Array {
+        shape: x.shape.clone(),
+        data: arithmetic::narrowed(values.iter().enumerate().map(one).collect(), storage),
+    })
 }
 
 fn dequantize_op(it: &QuantizeLinear, inputs: &[Option<&Array>]) -> Result<Array, String> {

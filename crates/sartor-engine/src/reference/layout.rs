@@ -37,7 +37,11 @@ impl View {
         let from = strides(shape);
         View {
             shape: windows.iter().map(|it| it.2).collect(),
-            strides: windows.iter().zip(&from).map(|(it, &stride)| it.1 * stride.cast_signed()).collect(),
+            strides: windows
+                .iter()
+                .zip(&from)
+                .map(|(it, &stride)| it.1 * stride.cast_signed())
+                .collect(),
             offset: windows.iter().zip(&from).map(|(it, stride)| it.0 * stride).sum(),
         }
     }
@@ -60,8 +64,11 @@ impl View {
     /// Whether the view shows `len` elements in the order in which they lie, from the first.
     pub fn is_identity(&self, len: usize) -> bool {
         let plain = strides(&self.shape);
-        let same = |axis: usize| self.shape[axis] == 1 || self.strides[axis] == plain[axis].cast_signed();
-        self.offset == 0 && self.shape.iter().product::<usize>() == len && (0..self.shape.len()).all(same)
+        let same =
+            |axis: usize| self.shape[axis] == 1 || self.strides[axis] == plain[axis].cast_signed();
+        self.offset == 0
+            && self.shape.iter().product::<usize>() == len
+            && (0..self.shape.len()).all(same)
     }
 
     /// Calls `run` with the source offset of each run along the last axis, in the result's order.
@@ -91,7 +98,8 @@ impl View {
 
     /// Copies what the view shows of `x` to `y`.
     pub fn copy<T: Copy>(&self, x: &[T], y: &mut [T]) {
-        let (row, stride) = (self.shape.last().copied().unwrap_or(1), self.strides.last().copied().unwrap_or(1));
+        let (row, stride) =
+            (self.shape.last().copied().unwrap_or(1), self.strides.last().copied().unwrap_or(1));
         let mut rest = y;
         self.for_each_row(|at| {
             let (run, tail) = std::mem::take(&mut rest).split_at_mut(row);
@@ -176,7 +184,10 @@ mod tests {
         let x: Vec<i32> = (0..6).collect();
         assert_eq!(View::transpose(&[2, 3], &[1, 0]).read(&x), [0, 3, 1, 4, 2, 5]);
         assert_eq!(View::slice(&[2, 3], &[(0, 1, 2), (2, -1, 3)]).read(&x), [2, 1, 0, 5, 4, 3]);
-        assert_eq!(View::expand(&[3, 1], &[2, 3, 2]).unwrap().read(&x[..3]), [0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2]);
+        assert_eq!(
+            View::expand(&[3, 1], &[2, 3, 2]).unwrap().read(&x[..3]),
+            [0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2]
+        );
         assert_eq!(View::transpose(&[], &[]).read(&[7]), [7]);
         assert!(View::transpose(&[2, 1, 3], &[0, 2, 1]).is_identity(6));
         assert!(View::expand(&[2], &[3]).is_none());

@@ -5,9 +5,14 @@ use sartor_ir::BatchNormalization;
 /// Factor and addend of each channel: `y = x factor + addend` is
 /// `scale (x - mean) / sqrt(var + epsilon) + shift`.
 pub fn batch_norm_affine(
-    it: &BatchNormalization, scale: &[f32], shift: &[f32], mean: &[f32], var: &[f32],
+    it: &BatchNormalization,
+    scale: &[f32],
+    shift: &[f32],
+    mean: &[f32],
+    var: &[f32],
 ) -> (Vec<f32>, Vec<f32>) {
-    let factor = |c: usize| f64::from(scale[c]) / (f64::from(var[c]) + f64::from(it.epsilon)).sqrt();
+    let factor =
+        |c: usize| f64::from(scale[c]) / (f64::from(var[c]) + f64::from(it.epsilon)).sqrt();
     let addend = |c: usize| (f64::from(shift[c]) - f64::from(mean[c]) * factor(c)) as f32;
     ((0..scale.len()).map(|c| factor(c) as f32).collect(), (0..scale.len()).map(addend).collect())
 }

@@ -30,7 +30,12 @@ pub fn max_pool(x: &[f32], planes: usize, axes: &[Window]) -> (Vec<f32>, Vec<i64
 
 /// Mean under the window at each position of each plane. `padded` gives, for each axis, the extent with
 /// padding on both sides if pads count as zeros; a window that reaches beyond it is cut there.
-pub fn average_pool(x: &[f32], planes: usize, axes: &[Window], padded: Option<&[usize]>) -> Vec<f32> {
+pub fn average_pool(
+    x: &[f32],
+    planes: usize,
+    axes: &[Window],
+    padded: Option<&[usize]>,
+) -> Vec<f32> {
     let (inputs, outputs, taps) = plane_sizes(axes);
     let table = tap_table(axes);
     let counts: Vec<usize> = (0..outputs)

@@ -75,13 +75,19 @@ mod tests {
         let x = [0.0, 2.0, 3.0, 1000.0, -254.0, -1000.0];
         assert_eq!(x.map(|it| quantize(it, 2.0, 128, u8s)), [128, 129, 130, 255, 1, 0]);
         assert_eq!([0.5, 1.5, 2.5, -0.5].map(|it| quantize(it, 1.0, 0, (-128, 127))), [0, 2, 2, 0]);
-        assert_eq!([f32::NAN, f32::INFINITY].map(|it| quantize(it, 1.0, 3, (-128, 127))), [-128, 127]);
+        assert_eq!(
+            [f32::NAN, f32::INFINITY].map(|it| quantize(it, 1.0, 3, (-128, 127))),
+            [-128, 127]
+        );
     }
 
     #[test]
     fn scales_by_channel_and_by_block() {
         let channel = Granularity::Channel { extent: 3, inner: 2 };
-        assert_eq!((0..12).map(|i| channel.scale_of(i)).collect::<Vec<_>>(), [0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2]);
+        assert_eq!(
+            (0..12).map(|i| channel.scale_of(i)).collect::<Vec<_>>(),
+            [0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2]
+        );
         let tensor = Granularity::Tensor;
         assert!((0..12).all(|i| tensor.scale_of(i) == 0));
         // Blocks of 2 along axis 1 of [2, 4, 1]: scales [2, 2, 1].

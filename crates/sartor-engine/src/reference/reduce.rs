@@ -48,9 +48,15 @@ pub fn reduce(kind: ReduceKind, values: impl Iterator<Item = f32> + Clone, count
 }
 
 /// Reduces integers; `None` for kinds whose results are no integers.
-pub fn reduce_integers(kind: ReduceKind, values: impl Iterator<Item = i64>, count: usize) -> Option<i64> {
+pub fn reduce_integers(
+    kind: ReduceKind,
+    values: impl Iterator<Item = i64>,
+    count: usize,
+) -> Option<i64> {
     Some(match kind {
-        ReduceKind::Mean => values.fold(0, i64::wrapping_add).checked_div(count as i64).unwrap_or(0),
+        ReduceKind::Mean => {
+            values.fold(0, i64::wrapping_add).checked_div(count as i64).unwrap_or(0)
+        }
         ReduceKind::Sum => values.fold(0, i64::wrapping_add),
         ReduceKind::Max => values.max().unwrap_or(i64::MIN),
         ReduceKind::Min => values.min().unwrap_or(i64::MAX),

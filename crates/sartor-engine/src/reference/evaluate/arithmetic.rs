@@ -37,7 +37,9 @@ pub(super) fn narrowed(values: Vec<i64>, to: DType) -> Data {
 
 fn unary(op: Unary, x: &Array) -> Result<Array, String> {
     let data = match (&x.data, op) {
-        (Data::F32(values), _) => Data::F32(values.iter().map(|&it| elementwise::unary(op, it)).collect()),
+        (Data::F32(values), _) => {
+            Data::F32(values.iter().map(|&it| elementwise::unary(op, it)).collect())
+        }
         (Data::Bool(values), Unary::Not) => Data::Bool(values.iter().map(|it| !it).collect()),
         (Data::Bool(_), _) => return Err(format!("{op:?} of truth values is not defined")),
         (_, Unary::Abs | Unary::Neg | Unary::Sign | Unary::Relu) => {
@@ -60,7 +62,8 @@ fn expanded(array: &Array, shape: &[usize]) -> Result<Data, String> {
         return Ok(array.data.clone());
     }
     let view = View::expand(&array.shape, shape);
-    let view = view.ok_or_else(|| format!("shape {:?} does not broadcast to {shape:?}", array.shape))?;
+    let view =
+        view.ok_or_else(|| format!("shape {:?} does not broadcast to {shape:?}", array.shape))?;
     Ok(each!(&array.data, values => view.read(values)))
 }
 
@@ -78,8 +81,10 @@ fn computed<T: Number>(op: Binary, a: &[T], b: &[T], wrap: fn(Vec<T>) -> Data) -
 fn binary(op: Binary, a: &Array, b: &Array) -> Result<Array, String> {
     let shape = joint_shape(&[&a.shape, &b.shape])?;
     // The exponent of Pow may be of another type.
-    let converted = if op == Binary::Pow && a.dtype() != b.dtype() { Some(cast(b, a.dtype())) } else { None };
-    let (wide_a, wide_b) = (expanded(a, &shape)?, expanded(converted.as_ref().unwrap_or(b), &shape)?);
+    let converted =
+        if op == Binary::Pow && a.dtype() != b.dtype() { Some(cast(b, a.dtype())) } else { None };
+    let (wide_a, wide_b) =
+        (expanded(a, &shape)?, expanded(converted.as_ref().unwrap_or(b), &shape)?);
     let data = match (&wide_a, &wide_b) {
         (Data::F32(a), Data::F32(b)) => computed(op, a, b, Data::F32),
         (Data::I64(a), Data::I64(b)) => computed(op, a, b, Data::I64),
@@ -116,7 +121,9 @@ fn variadic(op: Variadic, inputs: &[Option<&Array>]) -> Result<Array, String> {
         };
     }
     if op == Variadic::Mean {
-        let Data::F32(values) = &mut data else { return Err("Mean of integers is not defined".to_owned()) };
+        let Data::F32(values) = &mut data else {
+            return Err("Mean of integers is not defined".to_owned());
+        };
         values.iter_mut().for_each(|it| *it /= shapes.len() as f32);
     }
     Ok(Array { shape, data })
@@ -132,7 +139,9 @@ fn clip(inputs: &[Option<&Array>]) -> Result<Array, String> {
         let (low, high) = (bound(1, f32::NEG_INFINITY)?, bound(2, f32::INFINITY)?);
         Data::F32(values.iter().map(|&it| elementwise::clip(it, low, high)).collect())
     } else {
-        let bound = |i: usize, open: i64| optional(inputs, i).and_then(|it| it.to_i64().first().copied()).unwrap_or(open);
+        let bound = |i: usize, open: i64| {
+            optional(inputs, i).and_then(|it| it.to_i64().first().copied()).unwrap_or(open)
+        };
         let (low, high) = (bound(1, i64::MIN), bound(2, i64::MAX));
         narrowed(x.to_i64().into_iter().map(|it| it.max(low).min(high)).collect(), x.dtype())
     };
@@ -156,7 +165,11 @@ fn choose(inputs: &[Option<&Array>]) -> Result<Array, String> {
     };
     let (wide_a, wide_b) = (expanded(a, &shape)?, expanded(b, &shape)?);
     fn pick<T: Copy>(first: &[bool], a: &[T], b: &[T]) -> Vec<T> {
-        first.iter().zip(a.iter().zip(b)).map(|(&first, (&a, &b))| if first { a } else { b }).collect()
+        first
+            .iter()
+            .zip(a.iter().zip(b))
+            .map(|(&first, (&a, &b))| if first { a } else { b })
+            .collect()
     }
     let data = match (&wide_a, &wide_b) {
         (Data::F32(a), Data::F32(b)) => Data::F32(pick(&first, a, b)),
@@ -165,7 +178,13 @@ fn choose(inputs: &[Option<&Array>]) -> Result<Array, String> {
         (Data::I8(a), Data::I8(b)) => Data::I8(pick(&first, a, b)),
         (Data::U8(a), Data::U8(b)) => Data::U8(pick(&first, a, b)),
         (Data::Bool(a), Data::Bool(b)) => Data::Bool(pick(&first, a, b)),
-        _ => return Err(format!("the choices are {} and {}, expected one type", a.dtype(), b.dtype())),
+        _ => {
+            return Err(format!(
+                "the choices are {} and {}, expected one type",
+                a.dtype(),
+                b.dtype()
+            ));
+        }
     };
     Ok(Array { shape, data })
 }
@@ -173,12 +192,18 @@ fn choose(inputs: &[Option<&Array>]) -> Result<Array, String> {
 /// Conversion: floats to integers are truncated, integers wrap, narrower floats are rounded.
 pub(super) fn cast(x: &Array, to: DType) -> Array {
     let integer = || match &x.data {
-        Data::F32(values) if to == DType::Bool => values.iter().map(|&it| i64::from(it != 0.0)).collect(),
+        Data::F32(values) if to == DType::Bool => {
+            values.iter().map(|&it| i64::from(it != 0.0)).collect()
+        }
         _ => x.to_i64(),
     };
     let data = match to {
-        DType::F16 => Data::F32(x.to_f32().into_iter().map(|it| f16::from_f32(it).to_f32()).collect()),
-        DType::BF16 => Data::F32(x.to_f32().into_iter().map(|it| bf16::from_f32(it).to_f32()).collect()),
+        DType::F16 => {
+            Data::F32(x.to_f32().into_iter().map(|it| f16::from_f32(it).to_f32()).collect())
+        }
+        DType::BF16 => {
+            Data::F32(x.to_f32().into_iter().map(|it| bf16::from_f32(it).to_f32()).collect())
+        }
         DType::F32 | DType::F64 => Data::F32(x.to_f32()),
         DType::U32 => Data::I64(integer().into_iter().map(|it| i64::from(it as u32)).collect()),
         DType::I16 => Data::I32(integer().into_iter().map(|it| i32::from(it as i16)).collect()),
@@ -201,7 +226,11 @@ mod tests {
         let less = binary(Binary::Less, &a, &b).unwrap();
         assert_eq!(less.data, Data::Bool(vec![true; 6]));
         assert!(binary(Binary::Add, &a, &Array::f32(&[1], vec![1.0])).is_err());
-        let squares = binary(Binary::Pow, &Array::f32(&[2], vec![3.0, -2.0]), &Array::scalar(Data::I64(vec![2])));
+        let squares = binary(
+            Binary::Pow,
+            &Array::f32(&[2], vec![3.0, -2.0]),
+            &Array::scalar(Data::I64(vec![2])),
+        );
         assert_eq!(squares.unwrap().data, Data::F32(vec![9.0, 4.0]));
     }
 

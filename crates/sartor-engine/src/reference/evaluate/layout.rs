@@ -5,7 +5,11 @@ use sartor_ir::{Op, Pad, PadMode, normalize_axis, slice_bounds};
 use super::{View, array, integers, optional, output_shape};
 use crate::{Array, Data, array::each, reference::layout};
 
-pub(super) fn evaluate(op: &Op, inputs: &[Option<&Array>], wanted: usize) -> Result<Vec<Array>, String> {
+pub(super) fn evaluate(
+    op: &Op,
+    inputs: &[Option<&Array>],
+    wanted: usize,
+) -> Result<Vec<Array>, String> {
     let one = match op {
         Op::Identity => Ok(array(inputs, 0)?.clone()),
         Op::Dropout => {
@@ -15,7 +19,10 @@ pub(super) fn evaluate(op: &Op, inputs: &[Option<&Array>], wanted: usize) -> Res
         }
         Op::Flatten(_) | Op::Reshape(_) | Op::Squeeze | Op::Unsqueeze => {
             let shape = output_shape(op, inputs)?;
-            array(inputs, 0)?.clone().reshaped(shape).ok_or_else(|| "the element counts differ".to_owned())
+            array(inputs, 0)?
+                .clone()
+                .reshaped(shape)
+                .ok_or_else(|| "the element counts differ".to_owned())
         }
         Op::Transpose(it) => {
             let x = array(inputs, 0)?;
@@ -30,20 +37,26 @@ pub(super) fn evaluate(op: &Op, inputs: &[Option<&Array>], wanted: usize) -> Res
         Op::Pad(it) => pad(it, inputs),
         Op::Expand => {
             let (x, shape) = (array(inputs, 0)?, output_shape(op, inputs)?);
-            View::expand(&x.shape, &shape).map(|it| viewed(x, &it)).ok_or_else(|| "does not broadcast".to_owned())
+            View::expand(&x.shape, &shape)
+                .map(|it| viewed(x, &it))
+                .ok_or_else(|| "does not broadcast".to_owned())
         }
         Op::Gather(it) => gather(it.axis, array(inputs, 0)?, array(inputs, 1)?),
         Op::Shape(it) => {
             let x = array(inputs, 0)?;
-            let dims: Vec<i64> = x.shape[it.range(x.shape.len())].iter().map(|&it| it as i64).collect();
+            let dims: Vec<i64> =
+                x.shape[it.range(x.shape.len())].iter().map(|&it| it as i64).collect();
             Ok(Array { shape: vec![dims.len()], data: Data::I64(dims) })
         }
         Op::Size => Ok(Array::scalar(Data::I64(vec![array(inputs, 0)?.len() as i64]))),
         Op::ConstantOfShape(it) => {
-            let fill = Array::from_tensor(&it.value).ok_or("the value is of a type that the engine does not run")?;
+            let fill = Array::from_tensor(&it.value)
+                .ok_or("the value is of a type that the engine does not run")?;
             let shape = sizes(&array(inputs, 0)?.to_i64())?;
             let fill = fill.reshaped(Vec::new()).ok_or("the value has more than one element")?;
-            View::expand(&[], &shape).map(|it| viewed(&fill, &it)).ok_or_else(|| "is no shape".to_owned())
+            View::expand(&[], &shape)
+                .map(|it| viewed(&fill, &it))
+                .ok_or_else(|| "is no shape".to_owned())
         }
         Op::Range => range(inputs),
         _ => Err(format!("{} has no kernel", op.name())),
@@ -61,7 +74,8 @@ fn sizes(list: &[i64]) -> Result<Vec<usize>, String> {
 
 /// First index, step and count of each axis of a `Slice`.
 pub(crate) fn slice_windows(
-    shape: &[usize], inputs: &[Option<&Array>],
+    shape: &[usize],
+    inputs: &[Option<&Array>],
 ) -> Result<Vec<(usize, isize, usize)>, String> {
     let list = |i: usize| integers(inputs, i).ok_or_else(|| format!("input {i} is missing"));
     let (starts, ends) = (list(1)?, list(2)?);
@@ -112,7 +126,9 @@ fn concat(axis: i64, inputs: &[Option<&Array>]) -> Result<Array, String> {
     shape[axis] = 0;
     for part in &parts {
         let fits = part.shape.len() == shape.len() && part.dtype() == first.dtype();
-        let others = |it: &Array| it.shape.iter().enumerate().all(|(i, n)| i == axis || first.shape[i] == *n);
+        let others = |it: &Array| {
+            it.shape.iter().enumerate().all(|(i, n)| i == axis || first.shape[i] == *n)
+        };
         if !fits || !others(part) {
             return Err("the parts differ in type or in an extent off the axis".to_owned());
         }
@@ -138,7 +154,9 @@ fn concat(axis: i64, inputs: &[Option<&Array>]) -> Result<Array, String> {
 
 /// For each result index of each axis the source index, `None` in the constant padding.
 pub(crate) fn pad_tables(
-    it: &Pad, shape: &[usize], inputs: &[Option<&Array>],
+    it: &Pad,
+    shape: &[usize],
+    inputs: &[Option<&Array>],
 ) -> Result<Vec<Vec<Option<usize>>>, String> {
     let pads = integers(inputs, 1).ok_or("the pads are missing")?;
     let axes = integers(inputs, 3).unwrap_or_else(|| (0..shape.len() as i64).collect());
@@ -188,7 +206,11 @@ fn pad(it: &Pad, inputs: &[Option<&Array>]) -> Result<Array, String> {
 fn gather(axis: i64, x: &Array, indices: &Array) -> Result<Array, String> {
     let axis = normalize_axis(axis, x.shape.len())?;
     let extent = x.shape[axis];
-    let picks = indices.to_i64().iter().map(|&it| normalize_axis(it, extent)).collect::<Result<Vec<_>, _>>();
+    let picks = indices
+        .to_i64()
+        .iter()
+        .map(|&it| normalize_axis(it, extent))
+        .collect::<Result<Vec<_>, _>>();
     let picks = picks.map_err(|_| format!("an index lies outside an axis of {extent}"))?;
     let inner: usize = x.shape[axis + 1..].iter().product();
     let shape = [&x.shape[..axis], &indices.shape, &x.shape[axis + 1..]].concat();
@@ -208,9 +230,13 @@ fn range(inputs: &[Option<&Array>]) -> Result<Array, String> {
     let x = array(inputs, 0)?;
     // A row longer than this is an error of the model, not data.
     const LONGEST: i64 = 1 << 28;
-    let too_long = |count: i64| format!("a range of {count} numbers with this step is not sensible");
+    let too_long =
+        |count: i64| format!("a range of {count} numbers with this step is not sensible");
     if let Data::F32(_) = x.data {
-        let number = |i| array(inputs, i).and_then(|it| it.to_f32().first().copied().ok_or("is empty".to_owned()));
+        let number = |i| {
+            array(inputs, i)
+                .and_then(|it| it.to_f32().first().copied().ok_or("is empty".to_owned()))
+        };
         let (start, limit, delta) = (number(0)?, number(1)?, number(2)?);
         let count = ((limit - start) / delta).ceil().max(0.0) as i64;
         if delta == 0.0 || count > LONGEST {
@@ -219,10 +245,16 @@ fn range(inputs: &[Option<&Array>]) -> Result<Array, String> {
         let values: Vec<f32> = (0..count).map(|i| start + i as f32 * delta).collect();
         return Ok(Array::f32(&[values.len()], values));
     }
-    let number = |i| array(inputs, i).and_then(|it| it.to_i64().first().copied().ok_or("is empty".to_owned()));
+    let number = |i| {
+        array(inputs, i).and_then(|it| it.to_i64().first().copied().ok_or("is empty".to_owned()))
+    };
     let (start, limit, delta) = (number(0)?, number(1)?, number(2)?);
     let span = i128::from(limit) - i128::from(start);
-    let whole = if delta == 0 { i128::MAX } else { (span + i128::from(delta) - i128::from(delta.signum())) / i128::from(delta) };
+    let whole = if delta == 0 {
+        i128::MAX
+    } else {
+        (span + i128::from(delta) - i128::from(delta.signum())) / i128::from(delta)
+    };
     let count = whole.clamp(0, i128::from(i64::MAX)) as i64;
     if count > LONGEST {
         return Err(too_long(count));
@@ -251,16 +283,20 @@ mod tests {
             let y = pad(&Pad { mode }, &[Some(&x), Some(&pads)]).unwrap();
             assert_eq!(y, vector(&expected), "{mode:?}");
         }
-        let cut = pad(&Pad { mode: PadMode::Constant }, &[Some(&x), Some(&vector(&[-1, 0]))]).unwrap();
+        let cut =
+            pad(&Pad { mode: PadMode::Constant }, &[Some(&x), Some(&vector(&[-1, 0]))]).unwrap();
         assert_eq!(cut, vector(&[2, 3]));
     }
 
     #[test]
     fn ranges() {
         let scalar = |it: i64| Array::scalar(Data::I64(vec![it]));
-        for (start, limit, delta, expected) in
-            [(3, 9, 3, vec![3, 6]), (10, 4, -2, vec![10, 8, 6]), (0, 5, 2, vec![0, 2, 4]), (1, 1, 1, vec![])]
-        {
+        for (start, limit, delta, expected) in [
+            (3, 9, 3, vec![3, 6]),
+            (10, 4, -2, vec![10, 8, 6]),
+            (0, 5, 2, vec![0, 2, 4]),
+            (1, 1, 1, vec![]),
+        ] {
             let given = [scalar(start), scalar(limit), scalar(delta)];
             let borrowed: Vec<_> = given.iter().map(Some).collect();
             assert_eq!(range(&borrowed).unwrap(), vector(&expected), "{start}..{limit} by {delta}");
