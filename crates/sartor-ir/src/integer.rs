@@ -49,6 +49,11 @@ pub struct IntegerTensor {
     elements: Vec<Scalar>,
 }
 
+/// Number of elements; what cannot be counted is too large in any case.
+fn count_of(shape: &[usize]) -> usize {
+    shape.iter().fold(1, |count, &extent| count.saturating_mul(extent))
+}
+
 /// Larger tensors are data, not shapes.
 const LARGEST: usize = 1024;
 
@@ -98,9 +103,9 @@ impl IntegerTensor {
     }
 
     fn strides(&self) -> Vec<usize> {
-        let mut strides = vec![1; self.shape.len()];
+        let mut strides = vec![1usize; self.shape.len()];
         for i in (1..self.shape.len()).rev() {
-            strides[i - 1] = strides[i] * self.shape[i];
+            strides[i - 1] = strides[i].saturating_mul(self.shape[i]);
         }
         strides
     }
@@ -112,7 +117,7 @@ impl IntegerTensor {
         from: impl Fn(&[usize]) -> Option<Vec<usize>>,
     ) -> Option<Self> {
         let strides = self.strides();
-        let count: usize = shape.iter().product();
+        let count = count_of(&shape);
         if count > LARGEST {
             return None;
         }
@@ -150,8 +155,7 @@ pub(crate) fn evaluate(op: &Op, inputs: &[Option<&Fact>], output: &Fact) -> Opti
         Op::Reshape(_) | Op::Squeeze | Op::Unsqueeze | Op::Flatten(_) => {
             let shape = output.ty.dims()?;
             let elements = value(0)?.elements.clone();
-            (shape.iter().product::<usize>() == elements.len())
-                .then_some(IntegerTensor { shape, elements })
+            (count_of(&shape) == elements.len()).then_some(IntegerTensor { shape, elements })
         }
         Op::Transpose(it) => {
             let x = value(0)?;
@@ -170,7 +174,7 @@ pub(crate) fn evaluate(op: &Op, inputs: &[Option<&Fact>], output: &Fact) -> Opti
         Op::Slice => slice(value(0)?, inputs, output.ty.dims()?),
         Op::ConstantOfShape(it) => {
             let shape = output.ty.dims()?;
-            let count = shape.iter().product::<usize>();
+            let count = count_of(&shape);
             let fill = Scalar::Known(*it.value.to_i64().ok()?.first()?);
             (count <= LARGEST).then(|| IntegerTensor { shape, elements: vec![fill; count] })
         }

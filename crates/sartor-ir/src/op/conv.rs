@@ -24,6 +24,9 @@ const AUTO_PAD: &[(AutoPad, &str)] = &[
     (AutoPad::Valid, "VALID"),
 ];
 
+/// Larger numbers in a window are faults, and their products do not overflow.
+const LARGEST: usize = 1 << 24;
+
 /// A window that walks over the spatial axes: what convolution and pooling share.
 /// Empty lists mean ONNX's defaults (strides and dilations 1, pads 0).
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -69,6 +72,12 @@ impl Spatial {
             if list.contains(&0) {
                 return Err(AttrError::new(name, "must be positive"));
             }
+            if list.iter().any(|&it| it > LARGEST) {
+                return Err(AttrError::new(name, format!("must be at most {LARGEST}")));
+            }
+        }
+        if spatial.pads.iter().any(|&it| it > LARGEST) {
+            return Err(AttrError::new("pads", format!("must be at most {LARGEST}")));
         }
         Ok(spatial)
     }
@@ -110,8 +119,9 @@ impl Spatial {
                 AutoPad::Valid => (0, 0),
                 AutoPad::SameUpper | AutoPad::SameLower => {
                     let extent = extents[i].known()?;
-                    let reach = (kernel[i] - 1) * dilations[i] + 1;
-                    let total = ((extent.div_ceil(strides[i]).max(1) - 1) * strides[i] + reach)
+                    let reach = reach(kernel[i], dilations[i]);
+                    let total = ((extent.div_ceil(strides[i]).max(1) - 1) * strides[i])
+                        .saturating_add(reach)
                         .saturating_sub(extent);
                     let (small, large) = (total / 2, total - total / 2);
                     if self.auto_pad == AutoPad::SameUpper {
@@ -138,17 +148,22 @@ impl Spatial {
     }
 }
 
+/// Extent of a window of `kernel` taps; one of no taps (an empty weight) reaches one.
+fn reach(kernel: usize, dilation: usize) -> usize {
+    kernel.saturating_sub(1).saturating_mul(dilation).saturating_add(1)
+}
+
 impl Axis {
     /// Number of window positions over `extent`: `floor((extent + pads - reach) / stride) + 1`, or with
     /// `ceil`, leaving out a window that would start in the end pad.
     pub(crate) fn output(&self, extent: &Dim, ceil: bool) -> Result<Dim, String> {
         let Some(extent) = extent.known() else {
-            let keeps =
-                self.stride == 1 && self.pads.0 + self.pads.1 == (self.kernel - 1) * self.dilation;
+            let keeps = self.stride == 1
+                && self.pads.0 + self.pads.1 + 1 == reach(self.kernel, self.dilation);
             return Ok(if keeps { extent.clone() } else { Dim::Unknown });
         };
-        let reach = (self.kernel - 1) * self.dilation + 1;
-        let padded = extent + self.pads.0 + self.pads.1;
+        let reach = reach(self.kernel, self.dilation);
+        let padded = extent.saturating_add(self.pads.0 + self.pads.1);
         let Some(room) = padded.checked_sub(reach) else {
             return Err(format!(
                 "a window of {reach} does not fit an extent of {extent} with pads {:?}",
@@ -156,7 +171,10 @@ impl Axis {
             ));
         };
         let mut count = room / self.stride + 1;
-        if ceil && room % self.stride != 0 && count * self.stride < extent + self.pads.0 {
+        if ceil
+            && room % self.stride != 0
+            && count * self.stride < extent.saturating_add(self.pads.0)
+        {
             count += 1;
         }
         Ok(Dim::Known(count))

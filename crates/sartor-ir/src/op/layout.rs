@@ -33,3 +33,11 @@ pub(crate) fn normalize_axes(axes: &[i64], rank: usize) -> Result<Vec<usize>, St
     list.dedup();
     if list.len() < count { Err(format!("axes {axes:?} repeat an axis")) } else { Ok(list) }
 }
+
+/// A file may claim a shape of any length; no tensor has more axes than this.
+const MOST_AXES: usize = 64;
+
+/// A shape of `rank` unknown extents; `None` for a rank beyond reason.
+fn unknown_shape(rank: usize) -> Option<Vec<crate::Dim>> {
+    (rank <= MOST_AXES).then(|| vec![crate::Dim::Unknown; rank])
+}

@@ -1,6 +1,6 @@
 //! Operators that change the shape and keep all elements.
 
-use super::{normalize_axes, normalize_axis};
+use super::{normalize_axes, normalize_axis, unknown_shape};
 use crate::{
     Attr, AttrError, Attrs, AxisLink, DType, Dim, Fact, IndexMap, IntegerTensor, Port, TensorType,
     integer::Scalar,
@@ -61,10 +61,7 @@ impl Reshape {
         let dtype = x.ty.dtype;
         let Some(wanted) = required(inputs, 1).and_then(|it| it.value.as_ref()) else {
             let rank = shape_of(inputs, 1).and_then(|it| it.first()?.known());
-            return Ok(Some(Fact::of(TensorType {
-                dtype,
-                shape: rank.map(|n| vec![Dim::Unknown; n]),
-            })));
+            return Ok(Some(Fact::of(TensorType { dtype, shape: rank.and_then(unknown_shape) })));
         };
         let shape = resolve_reshape(x.ty.shape.as_deref(), wanted.elements(), self.allow_zero)?;
         Ok(Some(Fact::of(TensorType::new(dtype, shape))))
@@ -124,7 +121,10 @@ fn remaining(from: &[Dim], shape: &[Dim], at: usize) -> Result<Dim, String> {
     let mut others = 1usize;
     for (i, dim) in shape.iter().enumerate().filter(|(i, _)| *i != at) {
         match dim {
-            Dim::Known(n) => others *= n,
+            Dim::Known(n) => match others.checked_mul(*n) {
+                Some(product) => others = product,
+                None => return Ok(Dim::Unknown),
+            },
             Dim::Symbol(_) => match left.iter().position(|it| it == dim) {
                 Some(same) => drop(left.remove(same)),
                 None => return Ok(Dim::Unknown),
@@ -134,7 +134,8 @@ fn remaining(from: &[Dim], shape: &[Dim], at: usize) -> Result<Dim, String> {
             Dim::Unknown => return Ok(Dim::Unknown),
         }
     }
-    let numbers: usize = left.iter().filter_map(Dim::known).product();
+    let known = left.iter().filter_map(Dim::known).try_fold(1usize, usize::checked_mul);
+    let Some(numbers) = known else { return Ok(Dim::Unknown) };
     let names: Vec<_> = left.iter().filter(|it| it.known().is_none()).collect();
     if others == 0 || (names.is_empty() && !numbers.is_multiple_of(others)) {
         return Err(format!("input {} does not fill the target shape {}", list(from), list(shape)));
@@ -147,7 +148,7 @@ fn remaining(from: &[Dim], shape: &[Dim], at: usize) -> Result<Dim, String> {
 }
 
 fn product(shape: &[Dim]) -> Option<usize> {
-    shape.iter().map(Dim::known).product()
+    shape.iter().try_fold(1usize, |product, dim| product.checked_mul(dim.known()?))
 }
 
 /// Attributes of `Transpose`.
@@ -231,7 +232,9 @@ impl Shape {
     /// The range of axes for an input of `rank`, clamped as ONNX says.
     pub fn range(&self, rank: usize) -> std::ops::Range<usize> {
         let signed = rank as i64;
-        let clamp = |it: i64| (if it < 0 { it + signed } else { it }).clamp(0, signed) as usize;
+        let clamp = |it: i64| {
+            (if it < 0 { it.saturating_add(signed) } else { it }).clamp(0, signed) as usize
+        };
         let (start, end) = (clamp(self.start), clamp(self.end.unwrap_or(signed)));
         start..end.max(start)
     }
@@ -342,7 +345,7 @@ pub(in crate::op) fn axes_reshape(
 
 /// The link between a run of axes of the input and one of the output with the same product.
 fn run_link(from: &[Dim], at: usize, to: &[Dim], out: usize) -> Option<AxisLink> {
-    let inner = |dims: &[Dim]| dims[1..].iter().map(Dim::known).product::<Option<usize>>();
+    let inner = |dims: &[Dim]| product(&dims[1..]);
     // Extents of 1 carry no index: the first other axis of a run stands for it.
     let skip = |dims: &[Dim]| dims.iter().position(|it| *it != Dim::Known(1)).unwrap_or(0);
     let (skip_in, skip_out) = (skip(from), skip(to));

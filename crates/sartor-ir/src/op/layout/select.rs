@@ -1,6 +1,6 @@
 //! Operators that choose, join or surround elements.
 
-use super::normalize_axis;
+use super::{normalize_axis, unknown_shape};
 use crate::{
     Attr, AttrError, Attrs, AxisLink, DType, Dim, Fact, IndexMap, Port, Tensor, TensorType,
     integer::Scalar,
@@ -44,7 +44,7 @@ impl Concat {
             }
             for (i, dim) in joint.iter_mut().enumerate() {
                 *dim = match (i == axis, dim.known(), shape[i].known()) {
-                    (true, Some(a), Some(b)) => Dim::Known(a + b),
+                    (true, Some(a), Some(b)) => a.checked_add(b).map_or(Dim::Unknown, Dim::Known),
                     (true, ..) => Dim::Unknown,
                     (false, ..) => dim.or(&shape[i]),
                 };
@@ -105,7 +105,10 @@ impl Split {
             let Some(sizes) = required(inputs, 1).and_then(Fact::integers) else { return Ok(None) };
             let sizes: Result<Vec<_>, _> = sizes.iter().map(|&it| usize::try_from(it)).collect();
             let sizes = sizes.map_err(|_| "a part has a negative extent".to_owned())?;
-            let fits = sizes.len() == n && total.is_none_or(|it| it == sizes.iter().sum());
+            let fits = sizes.len() == n
+                && total.is_none_or(|it| {
+                    sizes.iter().try_fold(0usize, |sum, &n| sum.checked_add(n)) == Some(it)
+                });
             return if fits {
                 Ok(Some(sizes))
             } else {
@@ -115,7 +118,7 @@ impl Split {
         let Some(total) = total else { return Ok(None) };
         let part = total.div_ceil(n.max(1));
         let last = total
-            .checked_sub(part * (n.max(1) - 1))
+            .checked_sub(part.saturating_mul(n.max(1) - 1))
             .ok_or("there are more outputs than elements")?;
         let mut sizes = vec![part; n];
         sizes.last_mut().ok_or("Split without outputs").map(|it| *it = last)?;
@@ -168,12 +171,7 @@ impl Split {
 }
 
 /// First index, step and number of elements of a slice along an axis of `extent`, as numpy clamps them.
-pub fn slice_bounds(
-    extent: usize,
-    start: i64,
-    end: i64,
-    step: i64,
-) -> (usize, isize, usize) {
+pub fn slice_bounds(extent: usize, start: i64, end: i64, step: i64) -> (usize, isize, usize) {
     let n = extent as i64;
     let wrap = |it: i64| if it < 0 { it.saturating_add(n) } else { it };
     if step > 0 {
@@ -353,7 +351,7 @@ pub(in crate::op) fn infer_pad(inputs: &[Option<&Fact>]) -> Result<Option<Fact>,
         padded.push(match (pads.as_ref().map(|it| it[axis]), dim.known()) {
             (Some((0, 0)), _) => dim.clone(),
             (Some((before, after)), Some(n)) => {
-                let total = n as i64 + before + after;
+                let total = (n as i64).saturating_add(before).saturating_add(after);
                 Dim::Known(
                     usize::try_from(total)
                         .map_err(|_| format!("axis {axis} would have {total} elements"))?,
@@ -439,7 +437,7 @@ impl ConstantOfShape {
         let rank = extent(inputs, 0, 0);
         let shape = match wanted {
             Some(wanted) => Some(wanted.elements().iter().map(Scalar::to_dim).collect()),
-            None => rank.map(|n| vec![Dim::Unknown; n]),
+            None => rank.and_then(unknown_shape),
         };
         Ok(Some(Fact::of(TensorType { dtype: self.value.dtype(), shape })))
     }
