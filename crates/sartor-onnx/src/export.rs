@@ -267,9 +267,14 @@ impl Exporter<'_> {
 
     fn declaration(&self, value: &Value) -> proto::ValueInfo {
         let note = self.envelope.values.get(&value.name).cloned().unwrap_or_default();
-        // The file's own words are kept as long as they say the same.
-        let same = |kept: &proto::Type| types::read(kept) == value.ty;
-        let ty = note.ty.filter(same).or_else(|| value.ty.as_ref().map(types::write));
+        // The file's own words are kept as long as they say the same, of others the denotation.
+        let (same, other) = match note.ty {
+            Some(kept) if types::read(&kept) == value.ty => (Some(kept), None),
+            kept => (None, kept),
+        };
+        let denotation = other.map_or_else(String::new, |it| it.denotation);
+        let ty =
+            same.or_else(|| Some(proto::Type { denotation, ..types::write(value.ty.as_ref()?) }));
         proto::ValueInfo {
             name: value.name.clone(),
             ty,

@@ -38,6 +38,9 @@ mod scope;
 mod tensor;
 mod types;
 
+#[cfg(test)]
+mod tests;
+
 pub use envelope::Envelope;
 pub use error::{Diagnostic, ExportError, ImportError};
 pub use export::{ExportOptions, Exported, ExternalFile, export};

@@ -70,7 +70,7 @@ pub(crate) fn newest(draft: &mut Draft, source: &Source) -> Result<Op, String> {
         "Split" => layout::newest_split(draft, opset)?,
         "ReduceSum" if opset < 13 => reduce::newest(draft)?,
         name if name.starts_with("Reduce") && name != "ReduceSum" && opset < 18 => {
-            reduce::newest(draft)?
+            reduce::newest(draft)?;
         }
         "BatchNormalization" => norm::newest_batch_norm(draft, opset)?,
         "Dropout" => norm::newest_dropout(draft, source)?,
@@ -78,10 +78,8 @@ pub(crate) fn newest(draft: &mut Draft, source: &Source) -> Result<Op, String> {
         "QuantizeLinear" | "DequantizeLinear" => quantize::newest(draft)?,
         _ => {}
     }
-    for list in [&mut draft.inputs] {
-        while list.last() == Some(&None) {
-            list.pop();
-        }
+    while draft.inputs.last() == Some(&None) {
+        draft.inputs.pop();
     }
     let op = Op::from_attributes(&draft.name, std::mem::take(&mut draft.attrs))
         .ok_or("the operator is not known")?
@@ -126,7 +124,7 @@ pub(crate) fn older(graph: &Graph, node: &Node, opset: i64) -> Result<Form, Need
         Op::Slice => layout::older_slice(&ctx, &mut form)?,
         Op::Pad(it) => layout::older_pad(&ctx, it.mode, &mut form)?,
         Op::Squeeze | Op::Unsqueeze if opset < 13 => {
-            ctx.ints_to_attribute(&mut form, 1, "axes", 13)?
+            ctx.ints_to_attribute(&mut form, 1, "axes", 13)?;
         }
         Op::Split(_) => layout::older_split(&ctx, &mut form)?,
         Op::Reduce(it) => {
@@ -147,7 +145,7 @@ pub(crate) fn older(graph: &Graph, node: &Node, opset: i64) -> Result<Form, Need
         Op::Shape(it) if it.start != 0 || it.end.is_some() => at_least(opset, 15)?,
         Op::QuantizeLinear(it) | Op::DequantizeLinear(it) => quantize::older(&ctx, it, &mut form)?,
         Op::Concat(_) | Op::Gather(_) | Op::Flatten(_) if opset < 11 => {
-            layout::count_axis_from_front(&ctx, &mut form)
+            layout::count_axis_from_front(&ctx, &mut form);
         }
         _ => {}
     }

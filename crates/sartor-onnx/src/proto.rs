@@ -9,6 +9,7 @@ use prost::Message;
 
 /// A whole file.
 #[derive(Clone, PartialEq, Message)]
+#[expect(clippy::struct_field_names, reason = "the fields have ONNX's names")]
 pub(crate) struct Model {
     #[prost(int64, tag = "1")]
     pub(crate) ir_version: i64,

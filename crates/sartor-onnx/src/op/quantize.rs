@@ -1,6 +1,6 @@
 //! `QuantizeLinear` and `DequantizeLinear` (<https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html>).
 
-use sartor_ir::{Attr, DType, Op, QuantizeLinear};
+use sartor_ir::{Attr, DType, Op, QuantizeLinear, TensorType};
 
 use super::{Context, Draft, Form, Need, at_least, elementwise::dtype_by_name};
 use crate::dtype;
@@ -13,7 +13,8 @@ pub(super) fn newest(draft: &mut Draft) -> Result<(), String> {
 /// 21 blocks, other integers and `output_dtype`.
 pub(super) fn older(ctx: &Context, op: &QuantizeLinear, form: &mut Form) -> Result<(), Need> {
     let scale = ctx.node.input(1).and_then(|it| ctx.graph.value(it).ty.as_ref());
-    let single = scale.and_then(|it| it.dims()).is_none_or(|it| it.iter().product::<usize>() == 1);
+    let single =
+        scale.and_then(TensorType::dims).is_none_or(|it| it.iter().product::<usize>() == 1);
     if !single {
         at_least(ctx.opset, 13)?;
     }
