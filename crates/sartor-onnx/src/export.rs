@@ -65,8 +65,11 @@ pub fn export(
     envelope: &Envelope,
     options: &ExportOptions,
 ) -> Result<Exported, ExportError> {
-    let opset = target_opset(graph, envelope)?;
-    let exporter = Exporter { graph, envelope, opset };
+    // Older forms depend on ranks and element types, which the graph itself need not hold.
+    let mut typed = graph.clone();
+    let typed = if sartor_ir::infer(&mut typed).is_ok() { &typed } else { graph };
+    let opset = target_opset(typed, envelope)?;
+    let exporter = Exporter { graph, typed, envelope, opset };
     let mut file = proto::Graph {
         name: if graph.name.is_empty() { "graph".to_owned() } else { graph.name.clone() },
         doc_string: graph.doc.clone(),
@@ -187,6 +190,8 @@ fn label(graph: &Graph, node: &Node) -> String {
 
 struct Exporter<'a> {
     graph: &'a Graph,
+    /// The same graph with all types that follow from its inputs.
+    typed: &'a Graph,
     envelope: &'a Envelope,
     opset: i64,
 }
@@ -205,7 +210,7 @@ impl Exporter<'_> {
             op: node.op.name().to_owned(),
             problem,
         };
-        let form = older(self.graph, node, self.opset).map_err(|it| refuse(format!("{it:?}")))?;
+        let form = older(self.typed, node, self.opset).map_err(|it| refuse(format!("{it:?}")))?;
         let mut attributes = Vec::new();
         for (name, value) in form.attrs.iter() {
             let written = attribute::write(name, value);
