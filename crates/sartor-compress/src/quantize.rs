@@ -13,6 +13,10 @@ mod range;
 mod rewrite;
 mod scale;
 mod sqnr;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 
 use sartor_ir::{DType, Graph, infer};
 use serde::{Deserialize, Serialize};
@@ -104,7 +108,7 @@ pub enum RangeMethod {
     /// From the smallest to the largest element seen: nothing is clipped.
     #[default]
     MinMax,
-    /// What holds this many percent of the elements, as in TensorRT's calibrators: of the magnitudes for a
+    /// What holds this many percent of the elements, as in NVIDIA's `TensorRT`: of the magnitudes for a
     /// symmetric format, with equal shares cut off both ends for an asymmetric one.
     Percentile(f64),
     /// The range with the least mean squared error between elements and their quantized form, by grid search.
@@ -151,7 +155,10 @@ pub struct QuantizedNode {
 /// A configuration that cannot be meant, samples that do not fit, a network that does not run, and weights
 /// or activations that are not finite.
 pub fn quantize(
-    graph: &Graph, config: &QuantizeStatic, samples: &dyn Samples, progress: &mut dyn FnMut(usize, usize),
+    graph: &Graph,
+    config: &QuantizeStatic,
+    samples: &dyn Samples,
+    progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Quantized, CompressError> {
     check(graph, config)?;
     let mut graph = graph.clone();
@@ -160,7 +167,7 @@ pub fn quantize(
     let plan = place::place(&graph, config);
     let histogram = config.ranges != RangeMethod::MinMax;
     let observers = if plan.watch.is_empty() {
-        std::collections::BTreeMap::new()
+        BTreeMap::new()
     } else {
         calibrate(&graph, &plan.watch, histogram, samples, progress)?
     };
@@ -179,12 +186,20 @@ fn check(graph: &Graph, config: &QuantizeStatic) -> Result<(), CompressError> {
     if let RangeMethod::Percentile(share) = config.ranges
         && !(share > 50.0 && share <= 100.0)
     {
-        return refuse("ranges.percentile", share.to_string(), "above 50 and at most 100".to_owned());
+        return refuse(
+            "ranges.percentile",
+            share.to_string(),
+            "above 50 and at most 100".to_owned(),
+        );
     }
     if let Some(op) = config.ops.iter().find(|it| !QUANTIZABLE.contains(&it.as_str())) {
         return refuse("ops", format!("`{op}`"), format!("some of {}", QUANTIZABLE.join(", ")));
     }
-    match config.skip.iter().find(|it| !graph.nodes().any(|(id, _)| place::label(graph, id) == **it)) {
+    match config
+        .skip
+        .iter()
+        .find(|it| !graph.nodes().any(|(id, _)| place::label(graph, id) == **it))
+    {
         Some(name) => Err(CompressError::NoSuchNode(name.clone())),
         None => Ok(()),
     }

@@ -78,7 +78,8 @@ impl Histogram {
         let middle = |i: usize| (i as f32 + 0.5) * width;
         let (positive, negative) = self.counts.split_at(BINS);
         let below = negative.iter().enumerate().rev().map(|(i, &n)| (-middle(i), n));
-        let above = positive.iter().enumerate().map(|(i, &n)| (if i == 0 { 0.0 } else { middle(i) }, n));
+        let above =
+            positive.iter().enumerate().map(|(i, &n)| (if i == 0 { 0.0 } else { middle(i) }, n));
         below.chain(above).filter(|it| it.1 > 0).collect()
     }
 }

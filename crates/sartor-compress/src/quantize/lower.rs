@@ -13,7 +13,9 @@ pub(super) fn lower(graph: &Graph) -> Result<Graph, CompressError> {
     let products: Vec<NodeId> = products.map(|it| it.0).collect();
     for id in products {
         match &graph.node(id).op {
-            Op::Gemm(gemm) if gemm.alpha.to_bits() != ONE || gemm.beta.to_bits() != ONE => fold_factors(&mut graph, id),
+            Op::Gemm(gemm) if gemm.alpha.to_bits() != ONE || gemm.beta.to_bits() != ONE => {
+                fold_factors(&mut graph, id)
+            }
             Op::MatMul => fold_tail(&mut graph, id)?,
             _ => {}
         }
@@ -39,9 +41,14 @@ fn fold_factors(graph: &mut Graph, id: NodeId) {
         return;
     }
     let (old_weight, old_bias) = (node.input(1), node.input(2));
-    for (i, old, factor, values, shape) in [(1, old_weight, gemm.alpha, Some(values), Some(shape))]
-        .into_iter()
-        .chain([(2, old_bias, gemm.beta, bias.as_ref().map(|it| it.0.clone()), bias.as_ref().map(|it| it.1.clone()))])
+    for (i, old, factor, values, shape) in
+        [(1, old_weight, gemm.alpha, Some(values), Some(shape))].into_iter().chain([(
+            2,
+            old_bias,
+            gemm.beta,
+            bias.as_ref().map(|it| it.0.clone()),
+            bias.as_ref().map(|it| it.1.clone()),
+        )])
     {
         let (Some(old), Some(values), Some(shape)) = (old, values, shape) else { continue };
         if factor.to_bits() != ONE {
@@ -55,7 +62,12 @@ fn fold_factors(graph: &mut Graph, id: NodeId) {
 }
 
 /// One link of a tail: factor and addend by column.
-fn link(graph: &Graph, node: &Node, input: ValueId, columns: usize) -> Option<(Vec<f32>, Vec<f32>)> {
+fn link(
+    graph: &Graph,
+    node: &Node,
+    input: ValueId,
+    columns: usize,
+) -> Option<(Vec<f32>, Vec<f32>)> {
     let other = usize::from(node.input(0) == Some(input));
     let (values, shape) = floats(graph, node.input(other))?;
     let row = shape.iter().rev().skip(1).all(|it| *it == 1) && shape.len() <= 2;
@@ -66,14 +78,17 @@ fn link(graph: &Graph, node: &Node, input: ValueId, columns: usize) -> Option<(V
     match (&node.op, other) {
         (Op::Binary(Binary::Add), _) => Some((vec![1.0; columns], values)),
         (Op::Binary(Binary::Mul), _) => Some((values, vec![0.0; columns])),
-        (Op::Binary(Binary::Sub), 1) => Some((vec![1.0; columns], values.iter().map(|it| -it).collect())),
+        (Op::Binary(Binary::Sub), 1) => {
+            Some((vec![1.0; columns], values.iter().map(|it| -it).collect()))
+        }
         _ => None,
     }
 }
 
 fn fold_tail(graph: &mut Graph, id: NodeId) -> Result<(), GraphError> {
     let node = graph.node(id);
-    let rank = node.input(0).and_then(|it| graph.value(it).ty.as_ref()?.shape.as_ref().map(Vec::len));
+    let rank =
+        node.input(0).and_then(|it| graph.value(it).ty.as_ref()?.shape.as_ref().map(Vec::len));
     let Some((weight, shape)) = floats(graph, node.input(1)) else { return Ok(()) };
     let (Some(2), [_, columns]) = (rank, shape.as_slice()) else { return Ok(()) };
     let (columns, consumers) = (*columns, graph.consumers());
@@ -97,10 +112,15 @@ fn fold_tail(graph: &mut Graph, id: NodeId) -> Result<(), GraphError> {
     }
     let old = node.input(1).map(|it| graph.value(it).name.clone()).unwrap_or_default();
     if factor.iter().any(|it| it.to_bits() != ONE) {
-        let scaled: Vec<f32> = weight.iter().enumerate().map(|(i, w)| w * factor[i % columns]).collect();
-        node.inputs[1] = Some(graph.add_fresh_constant(&format!("{old}_scaled"), Tensor::from_f32(&shape, &scaled)));
+        let scaled: Vec<f32> =
+            weight.iter().enumerate().map(|(i, w)| w * factor[i % columns]).collect();
+        node.inputs[1] = Some(
+            graph.add_fresh_constant(&format!("{old}_scaled"), Tensor::from_f32(&shape, &scaled)),
+        );
     }
-    node.inputs.push(Some(graph.add_fresh_constant(&format!("{old}_bias"), Tensor::from_f32(&[columns], &addend))));
+    node.inputs.push(Some(
+        graph.add_fresh_constant(&format!("{old}_bias"), Tensor::from_f32(&[columns], &addend)),
+    ));
     node.op = Op::Gemm(Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: false });
     node.outputs = vec![Some(last)];
     graph.push_node(node)?;
@@ -116,7 +136,9 @@ mod tests {
     #[test]
     fn a_matmul_takes_in_its_bias_and_batch_normalization() {
         let mut graph = Graph::new("dense");
-        let x = graph.add_input("x", TensorType::new(DType::F32, vec![Dim::symbol("N"), Dim::Known(1)])).unwrap();
+        let x = graph
+            .add_input("x", TensorType::new(DType::F32, vec![Dim::symbol("N"), Dim::Known(1)]))
+            .unwrap();
         let w = graph.add_constant("w", Tensor::from_f32(&[1, 2], &[1.0, 2.0])).unwrap();
         let b = graph.add_constant("b", Tensor::from_f32(&[2], &[3.0, 4.0])).unwrap();
         let g = graph.add_constant("g", Tensor::from_f32(&[1, 2], &[5.0, 6.0])).unwrap();
@@ -148,7 +170,10 @@ mod tests {
         graph.set_outputs(vec![y]);
         let lowered = lower(&graph).unwrap();
         let (_, node) = lowered.nodes().next().unwrap();
-        assert_eq!(node.op, Op::Gemm(Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true }));
+        assert_eq!(
+            node.op,
+            Op::Gemm(Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true })
+        );
         assert_eq!(lowered.constant_input(node, 1).unwrap().to_f32().unwrap(), [6.0]);
         assert_eq!(lowered.constant_input(node, 2).unwrap().to_f32().unwrap(), [2.5]);
     }

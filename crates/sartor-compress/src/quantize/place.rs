@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sartor_ir::{
-    Binary, Consumers, DType, GlobalPool, Graph, Node, NodeId, Op, Pad, PadMode, Pool, PoolKind, Reduce, ReduceKind,
-    Unary, ValueId,
+    Binary, Consumers, DType, GlobalPool, Graph, Node, NodeId, Op, Pad, PadMode, Pool, PoolKind,
+    Reduce, ReduceKind, Unary, ValueId,
 };
 
 use super::{QUANTIZABLE, QuantizeStatic};
@@ -91,7 +91,8 @@ pub(super) fn activations(graph: &Graph, node: &Node, role: Role) -> Vec<(usize,
         Role::Light | Role::Carrier => node.inputs.len(),
         Role::Float(_) | Role::Other => 0,
     };
-    let given = node.inputs.iter().take(count).enumerate().filter_map(|(i, it)| it.map(|it| (i, it)));
+    let given =
+        node.inputs.iter().take(count).enumerate().filter_map(|(i, it)| it.map(|it| (i, it)));
     given.filter(|it| is_float(graph, it.1) && graph.constant(it.1).is_none()).collect()
 }
 
@@ -137,14 +138,17 @@ pub(super) fn place(graph: &Graph, config: &QuantizeStatic) -> Plan {
                 for &output in node.outputs.iter().flatten().filter(|it| demanded.contains(it)) {
                     chosen.insert(output);
                     plan.internal.insert(output);
-                    inputs.iter().for_each(|it| plan.unite(it.1, output));
+                    for input in &inputs {
+                        plan.unite(input.1, output);
+                    }
                 }
             }
             Role::Limit | Role::Float(_) | Role::Other => {}
         }
     }
     let made = graph.nodes().flat_map(|(_, it)| it.outputs.iter().flatten().copied());
-    plan.values = graph.inputs().iter().copied().chain(made).filter(|it| chosen.contains(it)).collect();
+    plan.values =
+        graph.inputs().iter().copied().chain(made).filter(|it| chosen.contains(it)).collect();
     let carried = |id: ValueId| graph.producer(id).is_some_and(|it| plan.role(it) == Role::Carrier);
     plan.watch = plan.values.iter().copied().filter(|it| !carried(*it)).collect();
     plan
@@ -159,11 +163,15 @@ fn first_role(graph: &Graph, id: NodeId, node: &Node, config: &QuantizeStatic) -
     let role = by_operator(graph, node);
     let named = QUANTIZABLE.contains(&node.op.name());
     match role {
-        Role::Weighted | Role::Product | Role::Light | Role::Carrier if config.skip.contains(&label(graph, id)) => {
+        Role::Weighted | Role::Product | Role::Light | Role::Carrier
+            if config.skip.contains(&label(graph, id)) =>
+        {
             Role::Float("the step skips it")
         }
         Role::Weighted | Role::Product | Role::Light
-            if named && !config.ops.is_empty() && !config.ops.iter().any(|it| it == node.op.name()) =>
+            if named
+                && !config.ops.is_empty()
+                && !config.ops.iter().any(|it| it == node.op.name()) =>
         {
             Role::Float("the step quantizes other operators")
         }
@@ -175,12 +183,20 @@ fn by_operator(graph: &Graph, node: &Node) -> Role {
     let float = |i: usize| node.input(i).is_some_and(|it| is_float(graph, it));
     let constant = |i: usize| graph.constant_input(node, i).is_some();
     match &node.op {
-        Op::Conv(_) | Op::Gemm(_) | Op::MatMul if !float(0) || !float(1) => Role::Float("its operands are not float32"),
-        Op::Conv(_) | Op::Gemm(_) | Op::MatMul if constant(0) => Role::Float("its first operand is a constant"),
+        Op::Conv(_) | Op::Gemm(_) | Op::MatMul if !float(0) || !float(1) => {
+            Role::Float("its operands are not float32")
+        }
+        Op::Conv(_) | Op::Gemm(_) | Op::MatMul if constant(0) => {
+            Role::Float("its first operand is a constant")
+        }
         Op::Conv(_) | Op::Gemm(_) | Op::MatMul if constant(1) => Role::Weighted,
         Op::MatMul => Role::Product,
         Op::Conv(_) | Op::Gemm(_) => Role::Float("its weight is not a constant"),
-        Op::Binary(Binary::Add | Binary::Mul) if float(0) && float(1) && !constant(0) && !constant(1) => Role::Light,
+        Op::Binary(Binary::Add | Binary::Mul)
+            if float(0) && float(1) && !constant(0) && !constant(1) =>
+        {
+            Role::Light
+        }
         Op::Pool(Pool { kind: PoolKind::Average, .. })
         | Op::GlobalPool(GlobalPool::Average)
         | Op::Reduce(Reduce { kind: ReduceKind::Mean, .. }) => Role::Light,
@@ -189,8 +205,12 @@ fn by_operator(graph: &Graph, node: &Node) -> Role {
         Op::Pool(_) | Op::Dropout if node.outputs.iter().flatten().count() > 1 => {
             Role::Float("its second output is not an integer form of the first")
         }
-        Op::Pad(Pad { mode: PadMode::Constant }) if !pads_zero(graph, node) => Role::Float("it pads with another number than 0"),
-        Op::Concat(_) if (0..node.inputs.len()).any(constant) => Role::Float("one of its inputs is a constant"),
+        Op::Pad(Pad { mode: PadMode::Constant }) if !pads_zero(graph, node) => {
+            Role::Float("it pads with another number than 0")
+        }
+        Op::Concat(_) if (0..node.inputs.len()).any(constant) => {
+            Role::Float("one of its inputs is a constant")
+        }
         Op::Pool(_)
         | Op::GlobalPool(_)
         | Op::Dropout
@@ -217,7 +237,8 @@ fn by_operator(graph: &Graph, node: &Node) -> Role {
 
 /// Whether the number that a constant `Pad` writes is 0, which every scale represents exactly.
 fn pads_zero(graph: &Graph, node: &Node) -> bool {
-    node.input(2).is_none() || graph.constant_input(node, 2).is_some_and(|it| it.to_f32() == Ok(vec![0.0]))
+    node.input(2).is_none()
+        || graph.constant_input(node, 2).is_some_and(|it| it.to_f32() == Ok(vec![0.0]))
 }
 
 /// Values that some operator with a large amount of arithmetic reads, perhaps behind light operators,
@@ -229,7 +250,9 @@ fn demand(graph: &Graph, roles: &[Role]) -> BTreeSet<ValueId> {
         let passes = matches!(role, Role::Light | Role::Carrier | Role::Limit)
             && node.outputs.iter().flatten().any(|it| demanded.contains(it));
         if role.is_heavy() || passes || demanded_affine(graph, node, role, &demanded) {
-            let read = if matches!(role, Role::Float(_)) { node.inputs.iter().flatten().copied().collect() } else {
+            let read = if matches!(role, Role::Float(_)) {
+                node.inputs.iter().flatten().copied().collect()
+            } else {
                 activations(graph, node, role).into_iter().map(|it| it.1).collect::<Vec<_>>()
             };
             demanded.extend(read);
@@ -240,7 +263,9 @@ fn demand(graph: &Graph, roles: &[Role]) -> BTreeSet<ValueId> {
 
 /// Whether a product or sum with a constant lies before a demanded value.
 fn demanded_affine(graph: &Graph, node: &Node, role: Role, demanded: &BTreeSet<ValueId>) -> bool {
-    matches!(role, Role::Float(_)) && affine_input(graph, node).is_some() && demanded.contains(&node.output())
+    matches!(role, Role::Float(_))
+        && affine_input(graph, node).is_some()
+        && demanded.contains(&node.output())
 }
 
 /// The activation of a sum or product with a constant.
@@ -260,7 +285,8 @@ fn settle(graph: &Graph, roles: &mut [Role]) {
     // each round gives up at least one.
     loop {
         let demanded = demand(graph, roles);
-        let mut integers: BTreeSet<ValueId> = graph.inputs().iter().copied().filter(|it| is_float(graph, *it)).collect();
+        let mut integers: BTreeSet<ValueId> =
+            graph.inputs().iter().copied().filter(|it| is_float(graph, *it)).collect();
         let mut changed = false;
         for (id, node) in graph.nodes() {
             let role = roles[id.index()];
@@ -277,7 +303,11 @@ fn settle(graph: &Graph, roles: &mut [Role]) {
                 // A carrier computes nothing: it is float or not as its surroundings are.
                 roles[id.index()] = if carrier { Role::Other } else { Role::Float(reason) };
                 changed = true;
-            } else if role.is_heavy() || role == Role::Light || role == Role::Carrier || (role == Role::Limit && fed) {
+            } else if role.is_heavy()
+                || role == Role::Light
+                || role == Role::Carrier
+                || (role == Role::Limit && fed)
+            {
                 integers.extend(node.outputs.iter().flatten());
             } else if affine_input(graph, node).is_some_and(|it| integers.contains(&it)) {
                 integers.insert(node.output());
@@ -295,11 +325,15 @@ fn end(graph: &Graph, consumers: &Consumers, id: NodeId) -> ValueId {
     let matmul = matches!(graph.node(id).op, Op::MatMul);
     let mut at = graph.node(id).output();
     loop {
-        let ([(next, _)], false) = (consumers.of(at), graph.outputs().contains(&at)) else { return at };
+        let ([(next, _)], false) = (consumers.of(at), graph.outputs().contains(&at)) else {
+            return at;
+        };
         let node = graph.node(*next);
         match &node.op {
             Op::Unary(Unary::Relu) => return node.output(),
-            Op::Clip if (1..3).all(|i| node.input(i).is_none_or(|it| graph.constant(it).is_some())) => {
+            Op::Clip
+                if (1..3).all(|i| node.input(i).is_none_or(|it| graph.constant(it).is_some())) =>
+            {
                 return node.output();
             }
             _ if matmul && affine_input(graph, node).is_some() => at = node.output(),

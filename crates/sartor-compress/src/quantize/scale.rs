@@ -17,7 +17,8 @@ const BIAS_LIMIT: f64 = (1u64 << 30) as f64;
 /// The per-tensor parameters of an activation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Scale {
-    pub(super) scale: f32,
+    /// The scale: the distance of two neighbouring integers.
+    pub(super) step: f32,
     pub(super) zero_point: i32,
     dtype: ActivationType,
 }
@@ -38,19 +39,21 @@ impl Scale {
     pub(super) fn of(range: range::Range, format: &ActivationFormat) -> Self {
         let (least, most) = limits(format);
         let (low, high) = (f64::from(range.low), f64::from(range.high));
-        let middle = (least + most) / 2;
+        let middle = i32::midpoint(least, most);
         let (extent, steps) = if format.symmetric {
             (low.abs().max(high), f64::from(most - middle))
         } else {
             (high - low, f64::from(most - least))
         };
-        let scale = if extent > 0.0 { ((extent / steps) as f32).max(LEAST) } else { 1.0 };
+        let step = if extent > 0.0 { ((extent / steps) as f32).max(LEAST) } else { 1.0 };
         let zero_point = if format.symmetric {
             middle
         } else {
-            (f64::from(least) - low / f64::from(scale)).round().clamp(f64::from(least), f64::from(most)) as i32
+            (f64::from(least) - low / f64::from(step))
+                .round()
+                .clamp(f64::from(least), f64::from(most)) as i32
         };
-        Scale { scale, zero_point, dtype: format.dtype }
+        Scale { step, zero_point, dtype: format.dtype }
     }
 
     /// `(x - dq(q(x)))²`.
@@ -59,7 +62,7 @@ impl Scale {
             ActivationType::Uint8 => (0.0, 255.0),
             ActivationType::Int8 => (-128.0, 127.0),
         };
-        let (x, scale, zero) = (f64::from(x), f64::from(self.scale), f64::from(self.zero_point));
+        let (x, scale, zero) = (f64::from(x), f64::from(self.step), f64::from(self.zero_point));
         // Truncation after a shift to non-negative numbers rounds, and needs no library call.
         let shifted = ((x / scale + zero).clamp(least, most) - least + 0.5) as i32;
         let back = (f64::from(shifted) + least - zero) * scale;
@@ -68,7 +71,7 @@ impl Scale {
 
     /// The scale as a scalar.
     pub(super) fn scale_tensor(&self) -> Tensor {
-        Tensor::from_f32(&[], &[self.scale])
+        Tensor::from_f32(&[], &[self.step])
     }
 
     /// The zero point as a scalar of the format's type.
@@ -82,7 +85,9 @@ impl Scale {
 
 /// The parameters of each class of values that share them.
 pub(super) fn activation_scales(
-    plan: &Plan, observers: &BTreeMap<ValueId, Observer>, config: &QuantizeStatic,
+    plan: &Plan,
+    observers: &BTreeMap<ValueId, Observer>,
+    config: &QuantizeStatic,
 ) -> BTreeMap<ValueId, Scale> {
     let mut classes: BTreeMap<ValueId, Observer> = BTreeMap::new();
     for (value, observer) in observers {
@@ -120,7 +125,11 @@ pub(super) struct FloatWeights<'a> {
 /// Symmetric weights: `scale = max |w| / most`, by channel or as a whole; the bias is
 /// `round(b / (input scale × weight scale))` (Jacob et al. 2018, equation 11). Where it would leave 32 bits
 /// the weight scale grows until it fits. A channel of zeros takes the scale that serves its bias best.
-pub(super) fn quantize_weights(weights: &FloatWeights, input_scale: f32, format: &WeightFormat) -> Weights {
+pub(super) fn quantize_weights(
+    weights: &FloatWeights,
+    input_scale: f32,
+    format: &WeightFormat,
+) -> Weights {
     let most = ((1u32 << (format.bits - 1)) - 1) as f32;
     let channel_of = |i: usize| (i / weights.inner.max(1)) % weights.channels.max(1);
     let mut largest = vec![0.0f32; weights.channels];
@@ -142,15 +151,19 @@ pub(super) fn quantize_weights(weights: &FloatWeights, input_scale: f32, format:
         scales.push(if unused { 1.0 } else { wanted.max(needed(c)).max(LEAST) });
     }
     if !format.per_channel {
-        let live = (0..scales.len()).filter(|&c| largest[c] > 0.0 || needed(c) > 0.0).map(|c| scales[c]);
+        let live =
+            (0..scales.len()).filter(|&c| largest[c] > 0.0 || needed(c) > 0.0).map(|c| scales[c]);
         let joint = live.reduce(f32::max).unwrap_or(1.0);
         scales.fill(joint);
     }
-    let quantized = |(i, w): (usize, &f32)| (w / scales[channel_of(i)]).round_ties_even().clamp(-most, most) as i8;
+    let quantized = |(i, w): (usize, &f32)| {
+        (w / scales[channel_of(i)]).round_ties_even().clamp(-most, most) as i8
+    };
     let values = weights.values.iter().enumerate().map(quantized).collect();
     let bias = weights.bias.map(|bias| {
         let units: Vec<f32> = scales.iter().map(|it| it * input_scale).collect();
-        let round = |(b, unit): (&f32, &f32)| (f64::from(*b) / f64::from(*unit)).round_ties_even() as i32;
+        let round =
+            |(b, unit): (&f32, &f32)| (f64::from(*b) / f64::from(*unit)).round_ties_even() as i32;
         (bias.iter().zip(&units).map(round).collect(), units)
     });
     Weights { values, scales, bias, enlarged }
@@ -165,7 +178,8 @@ mod tests {
 
     fn formats() -> Vec<ActivationFormat> {
         let all = [ActivationType::Uint8, ActivationType::Int8].into_iter();
-        all.flat_map(|dtype| [false, true].map(|symmetric| ActivationFormat { dtype, symmetric })).collect()
+        all.flat_map(|dtype| [false, true].map(|symmetric| ActivationFormat { dtype, symmetric }))
+            .collect()
     }
 
     proptest! {
@@ -178,8 +192,8 @@ mod tests {
                 let scale = Scale::of(range, &format);
                 let x = range.low + at * (range.high - range.low);
                 let error = scale.squared_error(x).sqrt();
-                prop_assert!(error <= f64::from(scale.scale) * 0.501, "{:?} {} {}", format, x, error);
-                prop_assert_eq!(scale.squared_error(0.0), 0.0);
+                prop_assert!(error <= f64::from(scale.step) * 0.501, "{:?} {} {}", format, x, error);
+                prop_assert!(scale.squared_error(0.0) <= 0.0);
             }
         }
 
@@ -212,7 +226,7 @@ mod tests {
             assert_eq!(scale.zero_point, zero_point, "{dtype:?} {symmetric}");
         }
         let none = Scale::of(Range { low: 0.0, high: 0.0 }, &ActivationFormat::default());
-        assert_eq!((none.scale, none.zero_point), (1.0, 0));
+        assert_eq!((none.step.to_bits(), none.zero_point), (1f32.to_bits(), 0));
     }
 
     #[test]
@@ -224,9 +238,17 @@ mod tests {
         assert_eq!(it.enlarged, 1);
         let (quantized, units) = it.bias.unwrap();
         for c in 0..4 {
-            assert!(it.scales[c].is_normal() && quantized[c].unsigned_abs() <= 1 << 30, "{:?}", it.scales);
+            assert!(
+                it.scales[c].is_normal() && quantized[c].unsigned_abs() <= 1 << 30,
+                "{:?}",
+                it.scales
+            );
             let back = quantized[c] as f32 * units[c];
-            assert!((back - bias[c]).abs() <= 1e-4 * bias[c].abs(), "channel {c}: {back} for {}", bias[c]);
+            assert!(
+                (back - bias[c]).abs() <= 1e-4 * bias[c].abs(),
+                "channel {c}: {back} for {}",
+                bias[c]
+            );
         }
     }
 }

@@ -14,12 +14,21 @@ use crate::{CompressError, InMemory, Samples, calibrate::observe};
 ///
 /// # Errors
 /// As for running either graph on the samples.
-pub fn measure_sqnr(float: &Graph, quantized: &mut Quantized, samples: &dyn Samples) -> Result<(), CompressError> {
-    let pairs: Vec<(usize, ValueId, ValueId)> = quantized.nodes.iter().enumerate().filter_map(|(i, node)| {
-        let dequantized = quantized.graph.find_value(&format!("{}_dequantized", node.output));
-        let y = dequantized.or_else(|| quantized.graph.find_value(&node.output))?;
-        Some((i, float.find_value(&node.output)?, y))
-    }).collect();
+pub fn measure_sqnr(
+    float: &Graph,
+    quantized: &mut Quantized,
+    samples: &dyn Samples,
+) -> Result<(), CompressError> {
+    let pairs: Vec<(usize, ValueId, ValueId)> = quantized
+        .nodes
+        .iter()
+        .enumerate()
+        .filter_map(|(i, node)| {
+            let dequantized = quantized.graph.find_value(&format!("{}_dequantized", node.output));
+            let y = dequantized.or_else(|| quantized.graph.find_value(&node.output))?;
+            Some((i, float.find_value(&node.output)?, y))
+        })
+        .collect();
     let watch_float: BTreeSet<ValueId> = pairs.iter().map(|it| it.1).collect();
     let watch_quantized: BTreeSet<ValueId> = pairs.iter().map(|it| it.2).collect();
     let mut sums: BTreeMap<(ValueId, ValueId), (f64, f64)> = BTreeMap::new();
@@ -35,7 +44,9 @@ pub fn measure_sqnr(float: &Graph, quantized: &mut Quantized, samples: &dyn Samp
         };
         let silent = &mut |_: usize, _: usize| {};
         observe(float, &watch_float, &part, silent, &mut |id, array| keep(&mut signal, id, array))?;
-        observe(&quantized.graph, &watch_quantized, &part, silent, &mut |id, array| keep(&mut noisy, id, array))?;
+        observe(&quantized.graph, &watch_quantized, &part, silent, &mut |id, array| {
+            keep(&mut noisy, id, array)
+        })?;
         for (_, x_id, y_id) in &pairs {
             let (Some(x), Some(y)) = (signal.get(x_id), noisy.get(y_id)) else { continue };
             let sum = sums.entry((*x_id, *y_id)).or_default();
@@ -48,7 +59,8 @@ pub fn measure_sqnr(float: &Graph, quantized: &mut Quantized, samples: &dyn Samp
         Ok(())
     })?;
     for (i, x, y) in pairs {
-        quantized.nodes[i].sqnr_db = sums.get(&(x, y)).map(|(signal, noise)| 10.0 * (signal / noise).log10());
+        quantized.nodes[i].sqnr_db =
+            sums.get(&(x, y)).map(|(signal, noise)| 10.0 * (signal / noise).log10());
     }
     Ok(())
 }
