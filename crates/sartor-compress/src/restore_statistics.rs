@@ -17,7 +17,11 @@ use sartor_engine::Array;
 use sartor_ir::{Graph, NodeId, Op, Tensor, ValueId, infer, verify};
 use serde::{Deserialize, Serialize};
 
-use crate::{CompressError, Samples, calibrate::observe, prune::{Kept, node_name}};
+use crate::{
+    CompressError, Samples,
+    calibrate::observe,
+    prune::{Kept, node_name},
+};
 
 /// The step `restore-statistics`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,10 +62,15 @@ struct Site {
 /// # Errors
 /// Samples that do not fit, or a network that cannot run.
 pub fn restore_statistics(
-    graph: &Graph, reference: &Graph, kept: &Kept, step: &RestoreStatistics, samples: &dyn Samples,
+    graph: &Graph,
+    reference: &Graph,
+    kept: &Kept,
+    step: &RestoreStatistics,
+    samples: &dyn Samples,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Restored, CompressError> {
-    let mut restored = Restored { graph: graph.clone(), corrected: Vec::new(), skipped: Vec::new() };
+    let mut restored =
+        Restored { graph: graph.clone(), corrected: Vec::new(), skipped: Vec::new() };
     let levels = levels(graph);
     let wanted = reference_moments(graph, reference, kept, &levels, samples)?;
     let total = levels.iter().map(Vec::len).sum();
@@ -74,7 +83,9 @@ pub fn restore_statistics(
             let outcome = match &graph.node(site.node).op {
                 Op::BatchNormalization(_) => normalize(&mut restored.graph, site.node, found),
                 _ => match wanted.get(&site.measured) {
-                    Some(wanted) => correct(&mut restored.graph, site.node, found, wanted, step.variance),
+                    Some(wanted) => {
+                        correct(&mut restored.graph, site.node, found, wanted, step.variance)
+                    }
                     None => Err("the reference network has no such value"),
                 },
             };
@@ -102,7 +113,9 @@ fn levels(graph: &Graph) -> Vec<Vec<Site>> {
         let normalized = |value: ValueId| {
             let readers = consumers.of(value);
             !readers.is_empty()
-                && readers.iter().all(|&(it, at)| at == 0 && matches!(graph.node(it).op, Op::BatchNormalization(_)))
+                && readers.iter().all(|&(it, at)| {
+                    at == 0 && matches!(graph.node(it).op, Op::BatchNormalization(_))
+                })
         };
         let measured = match (&node.op, output) {
             (Op::BatchNormalization(_), Some(_)) => node.input(0),
@@ -129,14 +142,17 @@ struct Moments {
 
 impl Moments {
     fn add(&mut self, array: &Array) {
-        let (Some(values), [_, channels, ..]) = (array.as_f32(), array.shape.as_slice()) else { return };
+        let (Some(values), [_, channels, ..]) = (array.as_f32(), array.shape.as_slice()) else {
+            return;
+        };
         let inner: usize = array.shape[2..].iter().product();
         self.sums.resize(*channels, 0.0);
         self.squares.resize(*channels, 0.0);
         for (i, run) in values.chunks_exact(inner.max(1)).enumerate() {
             let channel = i % channels;
             self.sums[channel] += run.iter().map(|&it| f64::from(it)).sum::<f64>();
-            self.squares[channel] += run.iter().map(|&it| f64::from(it) * f64::from(it)).sum::<f64>();
+            self.squares[channel] +=
+                run.iter().map(|&it| f64::from(it) * f64::from(it)).sum::<f64>();
         }
         self.count += (array.shape[0] * inner) as f64;
     }
@@ -162,9 +178,12 @@ impl Moments {
 
 /// The moments of some values of `graph` over all samples.
 fn moments(
-    graph: &Graph, values: impl Iterator<Item = ValueId>, samples: &dyn Samples,
+    graph: &Graph,
+    values: impl Iterator<Item = ValueId>,
+    samples: &dyn Samples,
 ) -> Result<BTreeMap<ValueId, Moments>, CompressError> {
-    let mut moments: BTreeMap<ValueId, Moments> = values.map(|it| (it, Moments::default())).collect();
+    let mut moments: BTreeMap<ValueId, Moments> =
+        values.map(|it| (it, Moments::default())).collect();
     let watch: BTreeSet<ValueId> = moments.keys().copied().collect();
     observe(&upstream(graph, &watch), &watch, samples, &mut |_, _| {}, &mut |id, array| {
         moments.entry(id).or_default().add(array);
@@ -192,11 +211,20 @@ fn upstream(graph: &Graph, values: &BTreeSet<ValueId>) -> Graph {
 /// What the reference network shows at the convolutions and dense layers, of the channels that are left, by
 /// the ids of `graph`.
 fn reference_moments(
-    graph: &Graph, reference: &Graph, kept: &Kept, levels: &[Vec<Site>], samples: &dyn Samples,
+    graph: &Graph,
+    reference: &Graph,
+    kept: &Kept,
+    levels: &[Vec<Site>],
+    samples: &dyn Samples,
 ) -> Result<BTreeMap<ValueId, Moments>, CompressError> {
-    let products = levels.iter().flatten().filter(|it| !matches!(graph.node(it.node).op, Op::BatchNormalization(_)));
+    let products = levels
+        .iter()
+        .flatten()
+        .filter(|it| !matches!(graph.node(it.node).op, Op::BatchNormalization(_)));
     let pairs: Vec<(ValueId, ValueId)> = products
-        .filter_map(|site| Some((site.measured, reference.find_value(&graph.value(site.measured).name)?)))
+        .filter_map(|site| {
+            Some((site.measured, reference.find_value(&graph.value(site.measured).name)?))
+        })
         .collect();
     if pairs.is_empty() {
         return Ok(BTreeMap::new());
@@ -208,7 +236,8 @@ fn reference_moments(
 /// Gives a normalization the statistics of its input.
 fn normalize(graph: &mut Graph, id: NodeId, found: &Moments) -> Result<(), &'static str> {
     let node = graph.node(id).clone();
-    let statistics = [(3, "mean", Moments::mean as fn(&Moments, usize) -> f64), (4, "var", Moments::variance)];
+    let statistics =
+        [(3, "mean", Moments::mean as fn(&Moments, usize) -> f64), (4, "var", Moments::variance)];
     for (i, _, _) in statistics {
         let old = graph.constant_input(&node, i).ok_or("its statistics are not constants")?;
         if old.len() != found.channels() {
@@ -216,7 +245,8 @@ fn normalize(graph: &mut Graph, id: NodeId, found: &Moments) -> Result<(), &'sta
         }
     }
     for (i, what, of) in statistics {
-        let values: Vec<f32> = (0..found.channels()).map(|channel| of(found, channel) as f32).collect();
+        let values: Vec<f32> =
+            (0..found.channels()).map(|channel| of(found, channel) as f32).collect();
         let name = format!("{}_{what}", node.name);
         put(graph, id, i, &name, Tensor::from_f32(&[values.len()], &values));
     }
@@ -225,7 +255,11 @@ fn normalize(graph: &mut Graph, id: NodeId, found: &Moments) -> Result<(), &'sta
 
 /// Shifts, and if `variance` scales, the output channels of a convolution or dense layer.
 fn correct(
-    graph: &mut Graph, id: NodeId, found: &Moments, wanted: &Moments, variance: bool,
+    graph: &mut Graph,
+    id: NodeId,
+    found: &Moments,
+    wanted: &Moments,
+    variance: bool,
 ) -> Result<(), &'static str> {
     let node = graph.node(id).clone();
     let channels = found.channels();
@@ -240,14 +274,14 @@ fn correct(
         (Some(_), Some(bias)) => bias.to_f32().map_err(|_| "its bias is not of a float type")?,
         (Some(_), None) => return Err("its bias is not a constant"),
     };
-    let beta = if let Op::Gemm(it) = &node.op { it.beta } else { 1.0 };
-    if bias.len() != channels || beta != 1.0 {
+    let scaled_bias = matches!(&node.op, Op::Gemm(it) if (it.beta - 1.0).abs() > 0.0);
+    if bias.len() != channels || scaled_bias {
         return Err("its bias is not one number for each channel");
     }
+    let rescale = variance && matches!(node.op, Op::Conv(_));
     let scale = |channel: usize| {
         let ratio = (wanted.variance(channel) / found.variance(channel)).sqrt();
-        let scales = variance && matches!(node.op, Op::Conv(_)) && ratio.is_finite() && ratio > 0.0;
-        if scales { ratio } else { 1.0 }
+        if rescale && ratio.is_finite() && ratio > 0.0 { ratio } else { 1.0 }
     };
     let scales: Vec<f64> = (0..channels).map(scale).collect();
     let shifted = |channel: usize| {
@@ -255,9 +289,13 @@ fn correct(
         (centred * scales[channel] + wanted.mean(channel)) as f32
     };
     let bias: Vec<f32> = (0..channels).map(shifted).collect();
-    if scales.iter().any(|it| *it != 1.0) {
-        for (filter, scale) in weights.chunks_exact_mut(shape[1..].iter().product::<usize>().max(1)).zip(&scales) {
-            filter.iter_mut().for_each(|it| *it = (f64::from(*it) * scale) as f32);
+    if rescale {
+        for (filter, scale) in
+            weights.chunks_exact_mut(shape[1..].iter().product::<usize>().max(1)).zip(&scales)
+        {
+            for it in filter {
+                *it = (f64::from(*it) * scale) as f32;
+            }
         }
         put(graph, id, 1, &format!("{}_weight", node.name), Tensor::from_f32(&shape, &weights));
     }
@@ -268,7 +306,10 @@ fn correct(
 /// Gives input `i` of a node a constant of its own, under the old name where nobody else reads it.
 fn put(graph: &mut Graph, id: NodeId, i: usize, name: &str, tensor: Tensor) {
     let readers = graph.consumers();
-    let own = graph.node(id).input(i).filter(|it| readers.of(*it).len() == 1 && !graph.outputs().contains(it));
+    let own = graph
+        .node(id)
+        .input(i)
+        .filter(|it| readers.of(*it).len() == 1 && !graph.outputs().contains(it));
     if let Some(own) = own {
         graph.set_constant(own, tensor);
     } else {
@@ -293,13 +334,15 @@ mod tests {
 
     /// The graph of `body`, inputs whose names begin with `p` turned into parameters.
     fn graph(body: &str) -> Graph {
-        let mut graph = sartor_ir::parse(&format!("graph \"g\" {{\n opset \"\" 17\n{body}\n}}")).unwrap();
+        let mut graph =
+            sartor_ir::parse(&format!("graph \"g\" {{\n opset \"\" 17\n{body}\n}}")).unwrap();
         let ids = graph.inputs().to_vec();
         let (parameters, inputs): (Vec<_>, Vec<_>) =
             ids.into_iter().partition(|&id| graph.value(id).name.starts_with('p'));
         for (seed, id) in parameters.into_iter().enumerate() {
             let shape = graph.value(id).ty.as_ref().unwrap().dims().unwrap();
-            let values: Vec<f32> = (0..shape.iter().product()).map(|i| noise(seed * 7919 + i) + 0.3).collect();
+            let values: Vec<f32> =
+                (0..shape.iter().product()).map(|i| noise(seed * 7919 + i) + 0.3).collect();
             graph.set_constant(id, Tensor::from_f32(&shape, &values));
         }
         graph.set_inputs(inputs);
@@ -312,12 +355,21 @@ mod tests {
     }
 
     fn pruned(graph: &Graph) -> crate::prune::Pruned {
-        prune(graph, &PruneChannels { criterion: Criterion::L1, grain: 2, keep: Keep::Share(0.5) }).unwrap()
+        prune(graph, &PruneChannels { criterion: Criterion::L1, grain: 2, keep: Keep::Share(0.5) })
+            .unwrap()
     }
 
     fn restore(pruned: &crate::prune::Pruned, reference: &Graph, variance: bool) -> Restored {
         let step = RestoreStatistics { variance };
-        restore_statistics(&pruned.graph, reference, &pruned.kept, &step, &samples(), &mut |_, _| {}).unwrap()
+        restore_statistics(
+            &pruned.graph,
+            reference,
+            &pruned.kept,
+            &step,
+            &samples(),
+            &mut |_, _| {},
+        )
+        .unwrap()
     }
 
     fn found(graph: &Graph, name: &str) -> Moments {
@@ -344,7 +396,8 @@ mod tests {
             assert_eq!(restored.corrected, ["a", "b", "y"]);
             for name in ["b", "y"] {
                 let kept = small.kept.get(chain.find_value(name).unwrap(), 1);
-                let (wanted, now) = (found(&chain, name).picked(kept), found(&restored.graph, name));
+                let (wanted, now) =
+                    (found(&chain, name).picked(kept), found(&restored.graph, name));
                 for channel in 0..wanted.channels() {
                     assert!(close(now.mean(channel), wanted.mean(channel)), "{name} {channel}");
                     let same = close(now.variance(channel), wanted.variance(channel));
@@ -372,7 +425,11 @@ mod tests {
             let now = found(&restored.graph, name);
             for channel in 0..now.channels() {
                 assert!((now.mean(channel) - mean).abs() < 1e-3, "{name}: {}", now.mean(channel));
-                assert!((now.variance(channel) - variance).abs() < 1e-2, "{name}: {}", now.variance(channel));
+                assert!(
+                    (now.variance(channel) - variance).abs() < 1e-2,
+                    "{name}: {}",
+                    now.variance(channel)
+                );
             }
         }
     }

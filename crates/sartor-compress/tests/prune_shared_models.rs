@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sartor_compress::prune::{Criterion, Keep, PruneChannels, groups, masked, prune};
+use sartor_compress::prune::{Criterion, Group, Keep, PruneChannels, groups, masked, prune};
 use sartor_engine::{Array, Data, ReferenceEvaluator, run_reference};
 use sartor_ir::{
     DType, Dim, Graph, Op,
@@ -28,11 +28,17 @@ fn load(path: &Path) -> Graph {
 fn inputs(graph: &Graph) -> Vec<Array> {
     let one = |&id: &sartor_ir::ValueId| {
         let ty = graph.value(id).ty.as_ref().unwrap();
-        let shape: Vec<usize> = ty.shape.iter().flatten().map(|it| it.known().unwrap_or(1)).collect();
+        let shape: Vec<usize> =
+            ty.shape.iter().flatten().map(|it| it.known().unwrap_or(1)).collect();
         let count: usize = shape.iter().product();
         match ty.dtype {
-            DType::F32 => Array::f32(&shape, (0..count).map(|i| (i as f32 * 0.37).sin() + (i as f32 * 0.011).cos()).collect()),
-            _ => Array { shape, data: Data::I32((0..count).map(|i| (i * 7 % 250) as i32).collect()) },
+            DType::F32 => Array::f32(
+                &shape,
+                (0..count).map(|i| (i as f32 * 0.37).sin() + (i as f32 * 0.011).cos()).collect(),
+            ),
+            _ => {
+                Array { shape, data: Data::I32((0..count).map(|i| (i * 7 % 250) as i32).collect()) }
+            }
         }
     };
     graph.inputs().iter().map(one).collect()
@@ -44,7 +50,8 @@ fn check(graph: &Graph, share: f64, what: &str) -> Graph {
     assert!(!pruned.removed.is_empty(), "{what}: something goes");
     let silent = masked(graph, &pruned.groups, &pruned.removed);
     let inputs = inputs(graph);
-    let (small, wide) = (run_reference(&pruned.graph, &inputs).unwrap(), run_reference(&silent, &inputs).unwrap());
+    let (small, wide) =
+        (run_reference(&pruned.graph, &inputs).unwrap(), run_reference(&silent, &inputs).unwrap());
     for (a, b) in small.iter().zip(&wide) {
         assert_eq!(a.shape, b.shape, "{what}");
         let (Some(a), Some(b)) = (a.as_f32(), b.as_f32()) else { continue };
@@ -79,10 +86,17 @@ fn convolutional_networks_shrink_and_agree() {
         let graph = load(&shared.join(format!("models/{name}.onnx")));
         for share in [0.75, 0.5] {
             let small = check(&graph, share, name);
-            let batch = |graph: &Graph| graph.value(graph.inputs()[0]).ty.as_ref().unwrap().shape.as_ref().unwrap()[0].clone();
+            let batch = |graph: &Graph| {
+                graph.value(graph.inputs()[0]).ty.as_ref().unwrap().shape.as_ref().unwrap()[0]
+                    .clone()
+            };
             assert_eq!(batch(&graph), batch(&small));
             if name.starts_with("cifar10") {
-                assert!(widths(&small).iter().all(|it| it % 8 == 0), "{name}: {:?}", widths(&small));
+                assert!(
+                    widths(&small).iter().all(|it| it % 8 == 0),
+                    "{name}: {:?}",
+                    widths(&small)
+                );
                 assert!(matches!(batch(&small), Dim::Symbol(_)), "{name}");
             }
         }
@@ -94,16 +108,23 @@ fn a_residual_stream_of_three_stages_has_three_strata() {
     let Some(shared) = shared() else { return skipped() };
     let graph = load(&shared.join("models/cifar10/resnet56.onnx"));
     let found = groups(&graph).unwrap();
-    let sizes: Vec<usize> = found.prunable().map(|it| it.size()).collect();
-    assert_eq!(sizes.len(), 27 + 3, "one group inside each block, three strata of the stream: {sizes:?}");
-    let streams: Vec<usize> = found.prunable().filter(|it| it.producers.len() > 1).map(|it| it.size()).collect();
+    let sizes: Vec<usize> = found.prunable().map(Group::size).collect();
+    assert_eq!(
+        sizes.len(),
+        27 + 3,
+        "one group inside each block, three strata of the stream: {sizes:?}"
+    );
+    let streams: Vec<usize> =
+        found.prunable().filter(|it| it.producers.len() > 1).map(Group::size).collect();
     assert_eq!(streams, [16, 16, 32]);
 }
 
 #[test]
 fn networks_beyond_convolution_are_refused_where_they_must() {
     let Some(shared) = shared() else { return skipped() };
-    for name in ["kwt1", "silero_vad_16k_op15", "dtln_1", "tract_byte_bidi_lstm", "magika_standard_v3_3"] {
+    for name in
+        ["kwt1", "silero_vad_16k_op15", "dtln_1", "tract_byte_bidi_lstm", "magika_standard_v3_3"]
+    {
         let graph = load(&shared.join(format!("models/zoo/{name}.onnx")));
         let found = groups(&graph).unwrap();
         assert!(found.frozen().all(|(_, reason)| !reason.is_empty()), "{name}");

@@ -132,7 +132,8 @@ pub fn groups(graph: &Graph) -> Result<Groups, CompressError> {
         }
         groups.push(group);
     }
-    let position = |group: &Group| products.iter().position(|it| group.producers.first() == Some(&it.0));
+    let position =
+        |group: &Group| products.iter().position(|it| group.producers.first() == Some(&it.0));
     groups.sort_by_cached_key(|group| (position(group), group.channels[0].0[0]));
     let mut names = BTreeSet::new();
     for group in &mut groups {
@@ -184,16 +185,16 @@ fn sums_over(node: &Node, facts: &[Option<Fact>], on: &BTreeSet<(ValueId, usize)
         && !matches!(&node.op, Op::Conv(it) if it.group > 1 && on.contains(&(node.output(), 1)))
 }
 
-fn first_name(graph: &Graph, group: &Group) -> String {
+fn first_name<'a>(graph: &'a Graph, group: &Group) -> &'a str {
     match group.producers.first() {
-        Some(&id) => node_name(graph, graph.node(id)).to_owned(),
-        None => graph.value(group.axes[0].0).name.clone(),
+        Some(&id) => node_name(graph, graph.node(id)),
+        None => &graph.value(group.axes[0].0).name,
     }
 }
 
 /// `name`, or `name#2` and so on where it is taken.
-fn fresh(names: &mut BTreeSet<String>, name: String) -> String {
-    let mut candidate = name.clone();
+fn fresh(names: &mut BTreeSet<String>, name: &str) -> String {
+    let mut candidate = name.to_owned();
     let mut n = 2usize;
     while !names.insert(candidate.clone()) {
         candidate = format!("{name}#{n}");

@@ -130,7 +130,9 @@ fn gathered(tensor: &Tensor, axis: usize, kept: &[usize]) -> Tensor {
     let (extent, run) = run_bytes(tensor, axis);
     let mut bytes = Vec::with_capacity(tensor.data().len());
     for row in tensor.data().chunks_exact((extent * run).max(1)) {
-        kept.iter().for_each(|&i| bytes.extend_from_slice(&row[i * run..(i + 1) * run]));
+        for &i in kept {
+            bytes.extend_from_slice(&row[i * run..(i + 1) * run]);
+        }
     }
     let mut shape = tensor.shape().to_vec();
     shape[axis] = kept.len();
@@ -142,7 +144,9 @@ fn without(tensor: &Tensor, axis: usize, indices: &BTreeSet<usize>) -> Tensor {
     let (extent, run) = run_bytes(tensor, axis);
     let mut bytes = tensor.data().to_vec();
     for row in bytes.chunks_exact_mut((extent * run).max(1)) {
-        indices.iter().for_each(|&i| row[i * run..(i + 1) * run].fill(0));
+        for &i in indices {
+            row[i * run..(i + 1) * run].fill(0);
+        }
     }
     Tensor::new(tensor.dtype(), tensor.shape().to_vec(), bytes).expect("the length did not change")
 }

@@ -52,6 +52,10 @@ pub(crate) fn node_name<'a>(graph: &'a Graph, node: &'a Node) -> &'a str {
 
 /// An axis of a value and its run of cells.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "an axis is what the number is called everywhere else"
+)]
 pub(super) struct Axis {
     /// The value.
     pub(super) value: ValueId,
@@ -88,7 +92,9 @@ impl Ties {
             (graph.inputs(), Freeze::Input as fn(ValueId) -> Freeze),
             (graph.outputs(), Freeze::Output),
         ] {
-            list.iter().for_each(|&id| ties.freeze_value(id, freeze(id)));
+            for &id in list {
+                ties.freeze_value(id, freeze(id));
+            }
         }
         let consumers = graph.consumers();
         for (id, node) in graph.nodes() {
