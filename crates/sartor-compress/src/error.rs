@@ -1,6 +1,6 @@
 //! What can go wrong while a technique is applied.
 
-use sartor_ir::{GraphError, InferError, VerifyError};
+use sartor_ir::{GraphError, InferError, PassError, VerifyError};
 use thiserror::Error;
 
 /// Why a technique could not be applied.
@@ -32,6 +32,9 @@ pub enum CompressError {
         /// `NaN` or an infinity.
         found: String,
     },
+    /// No more samples are wanted; never leaves this crate.
+    #[error("enough samples were seen")]
+    Enough,
     /// Samples that do not fit the network's inputs.
     #[error("samples do not fit the network: {0}")]
     Samples(String),
@@ -41,6 +44,9 @@ pub enum CompressError {
     /// A change that the graph refused: a fault of ours.
     #[error("a change of the graph was refused: {0}")]
     Graph(#[from] GraphError),
+    /// A pass that broke the graph: a fault of ours.
+    #[error(transparent)]
+    Pass(#[from] PassError),
     /// Shapes that do not fit.
     #[error(transparent)]
     Infer(#[from] InferError),

@@ -4,9 +4,24 @@
 //! budget. A technique takes a graph and a configuration and gives back another graph, with a record of
 //! what it did node by node and of what it left alone, and why.
 
+mod calibrate;
 mod error;
 pub mod prune;
+mod quantize;
+mod recipe;
+mod restore_statistics;
 mod samples;
+mod simplify;
 
+pub use calibrate::{Histogram, Observer};
 pub use error::CompressError;
+pub use quantize::{
+    ActivationFormat, ActivationType, QUANTIZABLE, QuantizeStatic, Quantized, QuantizedNode,
+    RangeMethod, WeightFormat, measure_sqnr, quantize,
+};
+pub use recipe::{
+    Outcome, RECIPE_VERSION, Recipe, RecipeError, Step, TECHNIQUES, Technique, Workpiece,
+};
+pub use restore_statistics::{RestoreStatistics, Restored, restore_statistics};
 pub use samples::{InMemory, Samples};
+pub use simplify::simplify;

@@ -30,6 +30,9 @@ pub struct RestoreStatistics {
     /// Whether convolutions without normalization get their spread back too, and not only their mean.
     #[serde(default = "yes")]
     pub variance: bool,
+    /// Measure on this many samples, the first ones; all if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<usize>,
 }
 
 fn yes() -> bool {

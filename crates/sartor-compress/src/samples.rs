@@ -20,8 +20,53 @@ pub trait Samples {
     /// # Errors
     /// A sample that cannot be read, or the first error of `visit`.
     fn for_each(
-        &self, batch: usize, visit: &mut dyn FnMut(&[Array]) -> Result<(), CompressError>,
+        &self,
+        batch: usize,
+        visit: &mut dyn FnMut(&[Array]) -> Result<(), CompressError>,
     ) -> Result<(), CompressError>;
+}
+
+/// The first samples of a set.
+pub(crate) struct First<'a> {
+    set: &'a dyn Samples,
+    count: usize,
+}
+
+impl<'a> First<'a> {
+    /// The first `count` of `set`, or all if no count is given.
+    pub(crate) fn of(set: &'a dyn Samples, count: Option<usize>) -> Self {
+        First { set, count: count.unwrap_or(usize::MAX).min(set.len()) }
+    }
+}
+
+impl Samples for First<'_> {
+    fn len(&self) -> usize {
+        self.count
+    }
+
+    fn for_each(
+        &self, batch: usize, visit: &mut dyn FnMut(&[Array]) -> Result<(), CompressError>,
+    ) -> Result<(), CompressError> {
+        let mut left = self.count;
+        let mut outcome = Ok(());
+        // A set can only be left early by an error.
+        let ended = self.set.for_each(batch, &mut |arrays| {
+            let rows = arrays.first().and_then(|it| it.shape.first().copied()).unwrap_or(0);
+            let take = rows.min(left);
+            if take == rows {
+                outcome = visit(arrays);
+            } else if take > 0 {
+                let part: Option<Vec<Array>> = arrays.iter().map(|it| it.rows(0..take)).collect();
+                outcome = part.map_or(Ok(()), |it| visit(&it));
+            }
+            left -= take;
+            if left == 0 || outcome.is_err() { Err(CompressError::Enough) } else { Ok(()) }
+        });
+        match ended {
+            Err(CompressError::Enough) | Ok(()) => outcome,
+            Err(other) => Err(other),
+        }
+    }
 }
 
 /// Samples that lie in memory.
@@ -34,13 +79,18 @@ impl InMemory {
     /// # Errors
     /// No array, an array without axis 0, or arrays of different numbers of samples.
     pub fn new(inputs: Vec<Array>) -> Result<Self, CompressError> {
-        let counts: Option<Vec<usize>> = inputs.iter().map(|it| it.shape.first().copied()).collect();
+        let counts: Option<Vec<usize>> =
+            inputs.iter().map(|it| it.shape.first().copied()).collect();
         match counts {
-            Some(counts) if !counts.is_empty() && counts.iter().all(|it| *it == counts[0]) => Ok(InMemory(inputs)),
+            Some(counts) if !counts.is_empty() && counts.iter().all(|it| *it == counts[0]) => {
+                Ok(InMemory(inputs))
+            }
             Some(counts) => Err(CompressError::Samples(format!(
                 "the inputs have {counts:?} samples along axis 0, expected the same number for each"
             ))),
-            None => Err(CompressError::Samples("an input is a scalar, expected samples along axis 0".to_owned())),
+            None => Err(CompressError::Samples(
+                "an input is a scalar, expected samples along axis 0".to_owned(),
+            )),
         }
     }
 }
@@ -51,7 +101,9 @@ impl Samples for InMemory {
     }
 
     fn for_each(
-        &self, batch: usize, visit: &mut dyn FnMut(&[Array]) -> Result<(), CompressError>,
+        &self,
+        batch: usize,
+        visit: &mut dyn FnMut(&[Array]) -> Result<(), CompressError>,
     ) -> Result<(), CompressError> {
         let batch = batch.max(1);
         for start in (0..self.len()).step_by(batch) {
@@ -104,8 +156,13 @@ mod tests {
 
     #[test]
     fn inputs_must_agree_on_the_number_of_samples() {
-        for (shapes, fits) in [(vec![vec![2, 1], vec![2]], true), (vec![vec![2], vec![3]], false), (vec![], false)] {
-            let arrays = shapes.iter().map(|it: &Vec<usize>| Array::f32(it, vec![0.0; it.iter().product()])).collect();
+        for (shapes, fits) in
+            [(vec![vec![2, 1], vec![2]], true), (vec![vec![2], vec![3]], false), (vec![], false)]
+        {
+            let arrays = shapes
+                .iter()
+                .map(|it: &Vec<usize>| Array::f32(it, vec![0.0; it.iter().product()]))
+                .collect();
             assert_eq!(InMemory::new(arrays).is_ok(), fits, "{shapes:?}");
         }
         assert!(InMemory::new(vec![Array::f32(&[], vec![1.0])]).is_err());

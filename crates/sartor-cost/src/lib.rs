@@ -28,6 +28,7 @@ mod analysis;
 mod arithmetic;
 mod array;
 mod confidence;
+mod count;
 mod energy;
 mod error;
 mod estimate;
@@ -39,5 +40,6 @@ mod weights;
 
 pub use analysis::{Options, estimate};
 pub use arithmetic::Precision;
+pub use count::{macs, square_slots};
 pub use error::CostError;
 pub use estimate::{Energy, Estimate, NodeCost, Placement, Resource, RunsOn};

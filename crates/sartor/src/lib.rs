@@ -1,1 +1,52 @@
-//! (being written)
+//! The face of Sartor: read a network, look at it, fit it to a chip, verify and write the result.
+//!
+//! This is the only crate with a stability promise. Everything happens in a [`Session`]; files come and go
+//! through [`Model`].
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use sartor::{DataSpec, Interrupt, Limits, Model, Session, Silent};
+//!
+//! let session = Session { progress: &Silent, interrupt: Interrupt::default(), seed: 0 };
+//! let model = Model::load(Path::new("network.onnx"))?;
+//! let chip = session.chip("arm-ethos-u55-128")?;
+//! let data = DataSpec::load(Path::new("data.toml"))?;
+//! let result = session.compress(&model, &chip, &data, &Limits::default())?;
+//! session.write(&result, Path::new("out"), false)?;
+//! # Ok::<(), sartor::Error>(())
+//! ```
+
+mod compress;
+mod error;
+mod evaluate;
+mod file;
+mod inspect;
+mod model;
+mod progress;
+mod record;
+mod samples;
+mod session;
+
+pub use compress::{Compressed, DEFAULT_DROP, Limits};
+pub use error::{Error, Kind};
+pub use evaluate::{Evaluation, Predictions, wilson};
+pub use file::{OutputFolder, WriteSeek, read, read_text, write_atomically};
+pub use inspect::{Inspection, Port, inspect};
+pub use model::Model;
+pub use progress::{Interrupt, Progress, Silent};
+pub use samples::{BoundSamples, from_array, to_array};
+pub use session::{PruneRequest, PruneResult, Session, Unit};
+
+// The vocabulary of the crates below, as far as it is part of this face.
+pub use sartor_chip::{Chip, ChipError, LibraryEntry, NumberType, library};
+pub use sartor_compress::{
+    ActivationFormat, ActivationType, QuantizeStatic, QuantizedNode, RangeMethod, Recipe, RecipeError, Step, TECHNIQUES,
+    WeightFormat,
+    prune::{Criterion, Group, Groups, groups},
+};
+pub use sartor_cost::{Estimate, NodeCost, Precision};
+pub use sartor_data::{DataError, DataSet, DataSpec, InputSpec, NamedArray, read_npz, write_npz};
+pub use sartor_engine::Array;
+pub use sartor_ir::{Graph, NodeId};
+pub use sartor_plan::quantization_scheme;
+pub use sartor_report::{Column, Record, Table, Terminal, Tone, format, to_html, to_json, to_terminal};

@@ -1,0 +1,358 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  a limit could not be met (the best artefact and the reason are written)
+  2  wrong usage
+  3  input cannot be read or is not valid
+  4  not supported
+  5  output cannot be written
+  70 a fault of Sartor
+  130 interrupted";
+
+/// Cuts a trained neural network to fit a chip.
+#[derive(Debug, Parser)]
+#[command(name = "sartor", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// How results are printed on standard output
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// Say nothing but results and errors
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Threads to use; all cores if not given
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Seed of every random choice
+    #[arg(long, global = true, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Whether to colour the output; `auto` looks at the terminal and `NO_COLOR`
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+    /// Overwrite files that exist
+    #[arg(long, global = true)]
+    pub(crate) force: bool,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Tables for people
+    Text,
+    /// One JSON value, SI units
+    Json,
+}
+
+/// Whether to colour the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// If standard output is a terminal and `NO_COLOR` is not set
+    Auto,
+    /// Yes
+    Always,
+    /// No
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what is in a network file and what can be done with it
+    Inspect(Inspect),
+    /// Read a network and write it again, with the same function
+    Convert(Convert),
+    /// Run a network on arrays from an .npz file
+    Run(Run),
+    /// Measure accuracy on a data split, with its 95 % interval
+    Evaluate(Evaluate),
+    /// List the chips, show one, or check a chip file
+    Chips(Chips),
+    /// Estimate what a network costs on a chip, and what binds it
+    Analyze(Analyze),
+    /// List the groups of channels that live and die together
+    Groups(GroupsArgs),
+    /// Quantize a trained network to INT8 without training
+    Quantize(Quantize),
+    /// Remove whole channels down to a share of the cost
+    Prune(Prune),
+    /// Fit a network to a chip: choose, order, apply, verify, report
+    Compress(Compress),
+    /// Replay a recipe to the same bytes
+    Apply(Apply),
+    /// Go the whole way on embedded data: handwritten digits and a small network
+    Demo(Demo),
+    /// Print a completion script for a shell
+    Completions(Completions),
+}
+
+/// `inspect MODEL`
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// The network, an ONNX file
+    pub(crate) model: PathBuf,
+}
+
+/// `convert IN OUT`
+#[derive(Debug, Args)]
+pub(crate) struct Convert {
+    /// The network, an ONNX file
+    pub(crate) input: PathBuf,
+    /// Where to write it
+    pub(crate) output: PathBuf,
+}
+
+/// `run MODEL --inputs IN.npz -o OUT.npz`
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The network, an ONNX file
+    pub(crate) model: PathBuf,
+    /// Arrays named as the network's inputs
+    #[arg(long, value_name = "IN.npz")]
+    pub(crate) inputs: PathBuf,
+    /// Where to write arrays named as the network's outputs
+    #[arg(long, short, value_name = "OUT.npz")]
+    pub(crate) output: PathBuf,
+}
+
+/// `evaluate MODEL --data SPEC`
+#[derive(Debug, Args)]
+pub(crate) struct Evaluate {
+    /// The network, an ONNX file
+    pub(crate) model: PathBuf,
+    /// The data spec, a TOML file
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) data: PathBuf,
+    /// A network to compare with, sample by sample
+    #[arg(long, value_name = "FLOAT")]
+    pub(crate) against: Option<PathBuf>,
+    /// The split to measure on
+    #[arg(long, default_value = "test")]
+    pub(crate) split: String,
+}
+
+/// `chips [ID]`
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Chips {
+    /// Show this chip with all its figures and their sources
+    pub(crate) id: Option<String>,
+    #[command(subcommand)]
+    pub(crate) check: Option<ChipsCommand>,
+}
+
+/// `chips check FILE`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChipsCommand {
+    /// Check a chip file for faults and contradictions
+    Check {
+        /// The chip file, TOML
+        file: PathBuf,
+    },
+}
+
+/// `analyze MODEL --chip ID[,ID…]`
+#[derive(Debug, Args)]
+pub(crate) struct Analyze {
+    /// The network, an ONNX file
+    pub(crate) model: PathBuf,
+    /// Chips by id, or chip files ending in .toml
+    #[arg(long, value_name = "ID", required = true, value_delimiter = ',')]
+    pub(crate) chip: Vec<String>,
+    /// Samples that run at once
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch: u32,
+    /// Assume these types instead of the file's, as `int8` or `float16`
+    #[arg(long = "as", value_name = "TYPE")]
+    pub(crate) assume: Option<String>,
+}
+
+/// `groups MODEL`
+#[derive(Debug, Args)]
+pub(crate) struct GroupsArgs {
+    /// The network, an ONNX file
+    pub(crate) model: PathBuf,
+}
+
+/// `quantize MODEL --data SPEC -o FILE`
+#[derive(Debug, Args)]
+pub(crate) struct Quantize {
+    /// The network, an ONNX file
+    pub(crate) model: PathBuf,
+    /// The data spec; its split `calibration` is used
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) data: PathBuf,
+    /// Take the chip's scheme: a library id or a chip file ending in .toml
+    #[arg(long, value_name = "ID")]
+    pub(crate) chip: Option<String>,
+    /// Type of the weights
+    #[arg(long, value_enum, default_value_t = WeightType::Int8)]
+    pub(crate) weights: WeightType,
+    /// Type of the activations; the chip's, or else uint8
+    #[arg(long, value_enum)]
+    pub(crate) activations: Option<ActivationType>,
+    /// How ranges of activations are found
+    #[arg(long, value_enum, default_value_t = Ranges::MinMax)]
+    pub(crate) ranges: Ranges,
+    /// Share of the elements inside the range, in percent, for `--ranges percentile`
+    #[arg(long, value_name = "PERCENT", default_value_t = 99.99)]
+    pub(crate) percentile: f64,
+    /// Leave these nodes float
+    #[arg(long, value_name = "NODE", value_delimiter = ',')]
+    pub(crate) skip: Vec<String>,
+    /// Where to write the network
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+}
+
+/// Weight types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WeightType {
+    /// 8 bits, symmetric, a scale for each output channel
+    Int8,
+}
+
+/// Activation types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ActivationType {
+    /// 0 to 255 with a zero point: what ONNX Runtime runs fast
+    Uint8,
+    /// -128 to 127 with a zero point
+    Int8,
+}
+
+/// Range methods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Ranges {
+    /// Smallest to largest
+    MinMax,
+    /// What holds --percentile of the elements
+    Percentile,
+    /// Least squared error
+    Mse,
+}
+
+/// `prune MODEL (--macs SHARE | --slots SHARE) -o FILE`
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("goal").required(true).args(["macs", "slots"]))]
+#[command(group = clap::ArgGroup::new("array").required(true).args(["chip", "grain"]))]
+pub(crate) struct Prune {
+    /// The network, an ONNX file
+    pub(crate) model: PathBuf,
+    /// Share of the multiply-accumulates to keep
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) macs: Option<f64>,
+    /// Share of the MAC slots (MACs rounded up to the array) to keep
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) slots: Option<f64>,
+    /// Take grain and array of this chip: a library id or a chip file ending in .toml
+    #[arg(long, value_name = "ID")]
+    pub(crate) chip: Option<String>,
+    /// Remove channels in multiples of N; slots are those of an N×N array
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub(crate) grain: Option<u32>,
+    /// Correct biases on the split `calibration` of this data spec
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) data: Option<PathBuf>,
+    /// How channels are compared
+    #[arg(long, value_enum, default_value_t = CriterionArg::L2)]
+    pub(crate) criterion: CriterionArg,
+    /// Where to write the network
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+}
+
+/// Importance criteria.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CriterionArg {
+    /// Sum of magnitudes
+    L1,
+    /// Euclidean norm
+    L2,
+}
+
+/// `compress MODEL --chip ID --data SPEC -o DIR`
+#[derive(Debug, Args)]
+pub(crate) struct Compress {
+    /// The network, an ONNX file
+    pub(crate) model: PathBuf,
+    /// The chip: a library id or a chip file ending in .toml
+    #[arg(long, value_name = "ID")]
+    pub(crate) chip: String,
+    /// The data spec with the splits `calibration` and `test`; candidates are compared on `validation` or,
+    /// without it, on part of `train`
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    /// The folder to write: model.onnx, recipe.toml, report.json, report.html
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+}
+
+/// Limits of `compress`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LimitArgs {
+    /// Points of top-1 accuracy that may be lost
+    #[arg(long, value_name = "PTS", default_value_t = sartor::DEFAULT_DROP)]
+    pub(crate) max_drop: f64,
+    /// Least top-1 accuracy, in percent
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) min_accuracy: Option<f64>,
+    /// Largest estimated latency, in milliseconds
+    #[arg(long, value_name = "MS")]
+    pub(crate) max_latency: Option<f64>,
+    /// Largest file, in bytes
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) max_size: Option<u64>,
+    /// Largest estimated working memory of the activations, in bytes
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) max_ram: Option<u64>,
+}
+
+/// `apply MODEL RECIPE -o DIR`
+#[derive(Debug, Args)]
+pub(crate) struct Apply {
+    /// The network, an ONNX file
+    pub(crate) model: PathBuf,
+    /// The recipe, a TOML file
+    pub(crate) recipe: PathBuf,
+    /// The data spec, for steps that run the network on samples
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) data: Option<PathBuf>,
+    /// The folder to write: model.onnx, recipe.toml
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+}
+
+/// `demo`
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// The chip to fit to: a library id or a chip file ending in .toml
+    #[arg(long, value_name = "ID", default_value = "arm-ethos-u55-128")]
+    pub(crate) chip: String,
+    /// Write the artefacts to this folder
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// `completions SHELL`
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}

@@ -1,0 +1,53 @@
+//! The commands, one file each.
+
+mod analyze;
+mod apply;
+mod chips;
+mod completions;
+mod compress;
+mod convert;
+mod demo;
+mod evaluate;
+mod groups;
+mod inspect;
+mod prune;
+mod quantize;
+mod run;
+
+use sartor::{Error, Session};
+
+use crate::{args::Command, exit_code, output::Output};
+
+/// Runs a command and returns the exit code.
+pub(crate) fn run(command: &Command, session: &Session<'_>, output: &Output, force: bool) -> Result<u8, Error> {
+    match command {
+        Command::Inspect(args) => inspect::run(args, output),
+        Command::Convert(args) => convert::run(args, output, force),
+        Command::Run(args) => run::run(args, session, output, force),
+        Command::Evaluate(args) => evaluate::run(args, session, output),
+        Command::Chips(args) => chips::run(args, session, output),
+        Command::Analyze(args) => analyze::run(args, session, output),
+        Command::Groups(args) => groups::run(args, output),
+        Command::Quantize(args) => quantize::run(args, session, output, force),
+        Command::Prune(args) => prune::run(args, session, output, force),
+        Command::Compress(args) => return compress::run(args, session, output, force),
+        Command::Apply(args) => apply::run(args, session, output, force),
+        Command::Demo(args) => return demo::run(args, session, output, force),
+        Command::Completions(args) => completions::run(args, output),
+    }?;
+    Ok(exit_code::DONE)
+}
+
+/// Whether an output path can be written, asked before long work: it must not exist (unless `force`), and
+/// its folder must.
+fn check_output(path: &std::path::Path, force: bool) -> Result<(), Error> {
+    if path.exists() && !force {
+        return Err(Error::Exists(path.to_owned()));
+    }
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let source = std::io::Error::other(format!("its folder `{}` does not exist", folder.display()));
+    Err(Error::Write { path: path.to_owned(), source })
+}

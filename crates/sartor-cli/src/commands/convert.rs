@@ -1,0 +1,16 @@
+//! `sartor convert`: import and export.
+
+use sartor::{Error, Model, format};
+
+use crate::{args::Convert, commands::check_output, output::Output};
+
+pub(super) fn run(args: &Convert, output: &Output, force: bool) -> Result<(), Error> {
+    check_output(&args.output, force)?;
+    let model = Model::load(&args.input)?;
+    for remark in &model.diagnostics {
+        output.say(&format!("note: {remark}"));
+    }
+    let bytes = model.save(&args.output, force)?;
+    output.say(&format!("wrote {} ({})", args.output.display(), format::bytes(bytes)));
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! Counts that need no chip.
+
+use sartor_chip::{Align, Macs, Reduction};
+use sartor_ir::Graph;
+
+use crate::{
+    CostError,
+    op::{Product, Work, work},
+    shapes::Shapes,
+};
+
+/// Multiply-accumulates of one run of `batch` samples.
+///
+/// # Errors
+/// Shapes that cannot be inferred.
+pub fn macs(graph: &Graph, batch: usize) -> Result<Macs, CostError> {
+    total(graph, batch, |it| Macs(it.macs()))
+}
+
+/// Multiply-accumulates of one run of `batch` samples, with input and output channels of each group rounded up
+/// to multiples of `grain`: the work of a `grain` × `grain` array that walks over taps and positions.
+/// Depthwise convolutions, which have one input channel to each output, count their output channels only.
+///
+/// # Errors
+/// Shapes that cannot be inferred.
+pub fn square_slots(graph: &Graph, batch: usize, grain: u64) -> Result<Macs, CostError> {
+    let dense = Align { k: grain, taps: 1, n: grain, m: 1, reduction: Reduction::Channels };
+    let depthwise = Align { k: 1, ..dense };
+    total(graph, batch, |it| {
+        if it.depthwise {
+            return depthwise.mac_slots(it.channels, it.taps, it.all_outputs(), it.positions);
+        }
+        let Macs(slots) = dense.mac_slots(it.channels, it.taps, it.outputs, it.positions);
+        Macs(slots.saturating_mul(it.groups))
+    })
+}
+
+fn total(graph: &Graph, batch: usize, count: impl Fn(&Product) -> Macs) -> Result<Macs, CostError> {
+    let shapes = Shapes::infer(graph, batch)?;
+    let mut sum = 0u64;
+    for (_, node) in graph.nodes() {
+        if let Some(Work::Product(product)) = work(node, &shapes) {
+            sum = sum.saturating_add(count(&product).0);
+        }
+    }
+    Ok(Macs(sum))
+}

@@ -1,0 +1,181 @@
+//! Files: read whole, written whole or not at all.
+
+use std::{
+    fs, io,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use sartor_onnx::ExternalData;
+
+use crate::Error;
+
+/// Maps a file into memory, read-only.
+///
+/// # Errors
+/// [`Error::Read`] with the path; an empty file or a folder is refused too.
+pub fn read(path: &Path) -> Result<Bytes, Error> {
+    let error = |source| Error::Read { path: path.to_owned(), source };
+    let file = fs::File::open(path).map_err(error)?;
+    if file.metadata().map_err(error)?.is_dir() {
+        return Err(error(io::Error::other("it is a folder, expected a file")));
+    }
+    sartor_engine::map_file(&file).map_err(error)
+}
+
+/// Reads a text file.
+///
+/// # Errors
+/// [`Error::Read`] with the path, also where it is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })
+}
+
+/// Writes a file under a temporary name in its folder and renames it, so that nobody ever sees half of
+/// it. An existing file is only replaced if `force`.
+///
+/// # Errors
+/// [`Error::Exists`], or [`Error::Write`] with the path; then nothing is left behind.
+pub fn write_atomically(
+    path: &Path, force: bool, fill: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>,
+) -> Result<(), Error> {
+    if path.exists() && !force {
+        return Err(Error::Exists(path.to_owned()));
+    }
+    let error = |source| Error::Write { path: path.to_owned(), source };
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".sartor-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o644));
+    }
+    let mut file = builder.tempfile_in(folder).map_err(error)?;
+    {
+        let mut writer = io::BufWriter::new(file.as_file_mut());
+        fill(&mut writer).map_err(error)?;
+        writer.flush().map_err(error)?;
+    }
+    file.as_file().sync_all().map_err(error)?;
+    file.persist(path).map_err(|it| error(it.error))?;
+    Ok(())
+}
+
+/// A sink that can also be written out of order, as archives are.
+pub trait WriteSeek: Write + io::Seek {}
+
+impl<T: Write + io::Seek> WriteSeek for T {}
+
+/// A folder that appears under its name only when it is complete.
+#[derive(Debug)]
+pub struct OutputFolder {
+    work: tempfile::TempDir,
+    target: PathBuf,
+    force: bool,
+}
+
+impl OutputFolder {
+    /// Begins a folder that will be `target`; files go under a hidden name beside it until [`Self::finish`].
+    ///
+    /// # Errors
+    /// [`Error::Exists`] for a folder with something in it (unless `force`), or [`Error::Write`].
+    pub fn begin(target: &Path, force: bool) -> Result<Self, Error> {
+        let error = |source| Error::Write { path: target.to_owned(), source };
+        if target.is_file() {
+            return Err(error(io::Error::other("it is a file, expected a folder")));
+        }
+        let full = target.is_dir() && fs::read_dir(target).map_err(error)?.next().is_some();
+        if full && !force {
+            return Err(Error::Exists(target.to_owned()));
+        }
+        let parent = target.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(parent).map_err(error)?;
+        let work = tempfile::Builder::new().prefix(".sartor-").tempdir_in(parent).map_err(error)?;
+        Ok(OutputFolder { work, target: target.to_owned(), force })
+    }
+
+    /// Where to write until the folder is finished.
+    pub fn path(&self) -> &Path {
+        self.work.path()
+    }
+
+    /// Moves every file to its place: the whole folder at once if it is new, else file by file.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn finish(self) -> Result<(), Error> {
+        let error = |source| Error::Write { path: self.target.clone(), source };
+        if !self.target.exists() {
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt;
+                fs::set_permissions(self.work.path(), fs::Permissions::from_mode(0o755)).map_err(error)?;
+            }
+            let work = self.work.keep();
+            return fs::rename(&work, &self.target).map_err(error);
+        }
+        for entry in fs::read_dir(self.work.path()).map_err(error)? {
+            let entry = entry.map_err(error)?;
+            let to = self.target.join(entry.file_name());
+            if to.exists() && !self.force {
+                return Err(Error::Exists(to));
+            }
+            fs::rename(entry.path(), to).map_err(error)?;
+        }
+        Ok(())
+    }
+}
+
+/// External tensor files beside a model.
+pub(crate) struct Beside<'a>(pub(crate) &'a Path);
+
+impl ExternalData for Beside<'_> {
+    fn open(&self, location: &str) -> io::Result<Bytes> {
+        let path = self.0.join(location);
+        let file = fs::File::open(&path)?;
+        sartor_engine::map_file(&file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        let full = write_atomically(&path, false, |it| {
+            it.write_all(b"half")?;
+            Err(io::Error::other("the disk is full"))
+        });
+        assert_eq!(full.unwrap_err().to_string(), format!("cannot write `{}`: the disk is full", path.display()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn nothing_is_overwritten_without_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        for (force, text, kept) in [(false, "one", "one"), (false, "two", "one"), (true, "three", "three")] {
+            let result = write_atomically(&path, force, |it| it.write_all(text.as_bytes()));
+            assert_eq!(result.is_ok(), text == kept);
+            assert_eq!(fs::read_to_string(&path).unwrap(), kept);
+        }
+    }
+
+    #[test]
+    fn a_folder_appears_whole() {
+        let parent = tempfile::tempdir().unwrap();
+        let target = parent.path().join("run");
+        let output = OutputFolder::begin(&target, false).unwrap();
+        write_atomically(&output.path().join("a"), false, |it| it.write_all(b"a")).unwrap();
+        assert!(!target.exists());
+        output.finish().unwrap();
+        assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "a");
+        assert!(matches!(OutputFolder::begin(&target, false), Err(Error::Exists(_))));
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,114 @@
+//! Networks in files.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use sartor_compress::simplify;
+use sartor_ir::{Dim, Graph};
+use sartor_onnx::{Diagnostic, Envelope, ExportOptions};
+
+use crate::{
+    Error,
+    file::{self, Beside, write_atomically},
+};
+
+/// A network with what its file holds beside the graph.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// The graph, as it was read.
+    pub graph: Graph,
+    /// What the file holds beside the graph.
+    pub envelope: Envelope,
+    /// What the reader remarked.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Where it came from, in the user's words.
+    pub path: PathBuf,
+    /// Bytes on disk, external tensors not counted.
+    pub bytes: u64,
+}
+
+impl Model {
+    /// Reads an ONNX file; external tensors are looked for beside it.
+    ///
+    /// # Errors
+    /// [`Error::Read`] and [`Error::Import`].
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let bytes = file::read(path)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        Self::from_bytes(path, bytes, folder)
+    }
+
+    /// Reads an ONNX file from memory; `path` is what messages call it.
+    ///
+    /// # Errors
+    /// [`Error::Import`].
+    pub fn from_bytes(path: &Path, bytes: Bytes, folder: &Path) -> Result<Self, Error> {
+        let length = bytes.len() as u64;
+        let imported = sartor_onnx::import(bytes, &Beside(folder))
+            .map_err(|source| Error::Import { path: path.to_owned(), source })?;
+        Ok(Model {
+            graph: imported.graph,
+            envelope: imported.envelope,
+            diagnostics: imported.diagnostics,
+            path: path.to_owned(),
+            bytes: length,
+        })
+    }
+
+    /// The same file with another graph.
+    #[must_use]
+    pub fn with_graph(&self, graph: Graph) -> Self {
+        Model { graph, ..self.clone() }
+    }
+
+    /// Writes the network to `path` (and, above 2 GB, its tensors beside it), and returns its size.
+    ///
+    /// # Errors
+    /// [`Error::Export`], [`Error::Exists`] and [`Error::Write`].
+    pub fn save(&self, path: &Path, force: bool) -> Result<u64, Error> {
+        let stem = path.file_name().map_or_else(|| "model".to_owned(), |it| it.to_string_lossy().into_owned());
+        let options = ExportOptions { external_name: format!("{stem}.data"), ..ExportOptions::default() };
+        let exported = sartor_onnx::export(&self.graph, &self.envelope, &options)
+            .map_err(|source| Error::Export { path: path.to_owned(), source })?;
+        if path.exists() && !force {
+            return Err(Error::Exists(path.to_owned()));
+        }
+        let mut total = exported.model.len() as u64;
+        if let Some(external) = &exported.external {
+            let beside = path.with_file_name(&external.name);
+            total += external.chunks.iter().map(|it| it.len() as u64).sum::<u64>();
+            write_atomically(&beside, force, |it| external.chunks.iter().try_for_each(|chunk| it.write_all(chunk)))?;
+        }
+        write_atomically(path, force, |it| it.write_all(&exported.model))?;
+        Ok(total)
+    }
+
+    /// Bytes that [`Model::save`] would write.
+    ///
+    /// # Errors
+    /// [`Error::Export`].
+    pub fn encoded(&self) -> Result<Bytes, Error> {
+        let exported = sartor_onnx::export(&self.graph, &self.envelope, &ExportOptions::default())
+            .map_err(|source| Error::Export { path: self.path.clone(), source })?;
+        Ok(exported.model)
+    }
+
+    /// The graph with batch normalization, constants and no-ops folded: what runs.
+    ///
+    /// # Errors
+    /// A pass that broke the graph.
+    pub fn simplified(&self) -> Result<Graph, Error> {
+        simplify(&self.graph).map_err(|it| Error::Invalid(it.to_string()))
+    }
+
+    /// The batch that the network is bound to, if its first input has a number there.
+    pub fn fixed_batch(&self) -> Option<usize> {
+        fixed_batch(&self.graph)
+    }
+}
+
+/// The batch that a graph is bound to, if its first input has a number along axis 0.
+pub(crate) fn fixed_batch(graph: &Graph) -> Option<usize> {
+    let first = graph.inputs().first()?;
+    graph.value(*first).ty.as_ref()?.shape.as_ref()?.first().and_then(Dim::known)
+}

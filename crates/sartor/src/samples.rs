@@ -1,0 +1,122 @@
+//! Samples of a data set as the network's inputs.
+
+use sartor_compress::{CompressError, Samples};
+use sartor_data::{Batch, DataSet, NamedArray, Values};
+use sartor_engine::{Array, Data};
+use sartor_ir::{Dim, Graph};
+
+use crate::{Error, Interrupt};
+
+/// A data set bound to the inputs of a network.
+#[derive(Clone, Debug)]
+pub struct BoundSamples {
+    set: DataSet,
+    /// For each input of the network, its position among the arrays of a batch.
+    order: Vec<usize>,
+    interrupt: Interrupt,
+}
+
+impl BoundSamples {
+    /// Binds `set` to the inputs of `graph` by name (or, where there is one of each, by being the only
+    /// one), and checks the shapes on the first sample.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an input without data and an empty set; [`Error::Data`] for a shape that
+    /// does not fit.
+    pub fn bind(graph: &Graph, set: &DataSet, interrupt: &Interrupt) -> Result<Self, Error> {
+        if set.is_empty() {
+            return Err(Error::Invalid("the data split has no samples".to_owned()));
+        }
+        let names: Vec<Option<String>> = set.shapes().into_iter().map(|it| it.0).collect();
+        let mut order = Vec::with_capacity(graph.inputs().len());
+        for &id in graph.inputs() {
+            let value = graph.value(id);
+            let only = names.len() == 1 && graph.inputs().len() == 1;
+            let at = names.iter().position(|it| it.as_deref() == Some(&value.name)).or(only.then_some(0));
+            let Some(at) = at else {
+                let given: Vec<_> = names.iter().flatten().map(|it| format!("`{it}`")).collect();
+                let given = if given.is_empty() { "one unnamed input".to_owned() } else { given.join(", ") };
+                return Err(Error::Invalid(format!(
+                    "the network's input `{}` has no data: the data spec gives {given}; add `[inputs.\"{}\"]`",
+                    value.name, value.name
+                )));
+            };
+            if let Some(shape) = value.ty.as_ref().and_then(|it| it.shape.as_ref()) {
+                let mut shape: Vec<_> = shape.iter().map(Dim::known).collect();
+                if let Some(batch) = shape.first_mut() {
+                    *batch = None;
+                }
+                let name = names[at].clone().unwrap_or_else(|| value.name.clone());
+                set.check_input(&name, &shape)?;
+            }
+            order.push(at);
+        }
+        Ok(BoundSamples { set: set.clone(), order, interrupt: interrupt.clone() })
+    }
+
+    /// The set behind it.
+    pub fn set(&self) -> &DataSet {
+        &self.set
+    }
+
+    /// Batches of at most `batch` samples as inputs of the network, with their labels.
+    pub fn batches(&self, batch: usize) -> impl Iterator<Item = Result<(Vec<Array>, Option<Vec<usize>>), Error>> {
+        self.set.batches(batch).map(|it| {
+            self.interrupt.check()?;
+            let Batch { mut inputs, labels, .. } = it?;
+            let arrays = self.order.iter().map(|&at| take(&mut inputs[at])).collect::<Result<_, _>>()?;
+            Ok((arrays, labels))
+        })
+    }
+}
+
+fn take(array: &mut NamedArray) -> Result<Array, Error> {
+    let shape = array.shape.clone();
+    let data = match std::mem::replace(&mut array.values, Values::F32(Vec::new())) {
+        Values::F32(it) => Data::F32(it),
+        Values::F64(it) => Data::F32(it.into_iter().map(|it| it as f32).collect()),
+        Values::I64(it) => Data::I64(it),
+        Values::I32(it) => Data::I32(it),
+        Values::I8(it) => Data::I8(it),
+        Values::U8(it) => Data::U8(it),
+        Values::Bool(it) => Data::Bool(it),
+    };
+    Ok(Array { shape, data })
+}
+
+/// An array of a file as an array at run time.
+///
+/// # Errors
+/// None today; the signature leaves room for types that the engine does not run.
+pub fn to_array(mut array: NamedArray) -> Result<Array, Error> {
+    take(&mut array)
+}
+
+/// An array at run time as an array of a file.
+pub fn from_array(name: &str, array: &Array) -> NamedArray {
+    let values = match &array.data {
+        Data::F32(it) => Values::F32(it.clone()),
+        Data::I64(it) => Values::I64(it.clone()),
+        Data::I32(it) => Values::I32(it.clone()),
+        Data::I8(it) => Values::I8(it.clone()),
+        Data::U8(it) => Values::U8(it.clone()),
+        Data::Bool(it) => Values::Bool(it.clone()),
+    };
+    NamedArray { name: Some(name.to_owned()), shape: array.shape.clone(), values }
+}
+
+impl Samples for BoundSamples {
+    fn len(&self) -> usize {
+        self.set.len()
+    }
+
+    fn for_each(
+        &self, batch: usize, visit: &mut dyn FnMut(&[Array]) -> Result<(), CompressError>,
+    ) -> Result<(), CompressError> {
+        for item in self.batches(batch) {
+            let (arrays, _) = item.map_err(|it| CompressError::Samples(it.to_string()))?;
+            visit(&arrays)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,264 @@
+//! One run: everything that a command shares.
+
+use std::path::Path;
+
+use sartor_chip::Chip;
+use sartor_compress::{
+    Outcome, QuantizeStatic, Quantized, Recipe, Step, Workpiece,
+    RestoreStatistics,
+    prune::{Criterion, Keep, PruneChannels, Removed, groups, importance},
+    quantize,
+};
+use sartor_cost::{CostError, Estimate, Options, Precision, estimate};
+use sartor_data::DataSpec;
+use sartor_engine::Array;
+use sartor_ir::Graph;
+use sartor_plan::widths_for_share;
+
+use crate::{
+    Error, Evaluation, Interrupt, Model, Predictions, Progress,
+    evaluate::Runner,
+    file::read_text,
+    samples::BoundSamples,
+};
+
+/// What the commands have in common.
+pub struct Session<'a> {
+    /// Where progress goes.
+    pub progress: &'a dyn Progress,
+    /// How the user stops the run.
+    pub interrupt: Interrupt,
+    /// Seed of every random choice.
+    pub seed: u64,
+}
+
+/// What pruning is asked for.
+#[derive(Clone, Debug)]
+pub struct PruneRequest {
+    /// What the share is a share of.
+    pub unit: Unit,
+    /// Share of it that stays, above 0 and at most 1.
+    pub share: f64,
+    /// Channels go in multiples of this.
+    pub grain: usize,
+    /// The chip whose array counts the slots; a square array of the grain if there is none.
+    pub chip: Option<Box<Chip>>,
+    /// How channels are compared.
+    pub criterion: Criterion,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Multiply-accumulates.
+    Macs,
+    /// Multiply-accumulates rounded up to the array.
+    Slots,
+}
+
+/// A pruned network with what went.
+#[derive(Clone, Debug)]
+pub struct PruneResult {
+    /// The network.
+    pub model: Model,
+    /// The steps that made it, to be replayed.
+    pub recipe: Recipe,
+    /// Channels that went, by group.
+    pub removed: Removed,
+    /// Multiply-accumulates before and after.
+    pub macs: [u64; 2],
+    /// MAC slots before and after.
+    pub slots: [u64; 2],
+}
+
+impl Session<'_> {
+    /// A chip from the library by id, or from a file if `id` ends in `.toml`.
+    ///
+    /// # Errors
+    /// [`Error::Chip`] with the nearest ids, or with the faulty line of the file.
+    pub fn chip(&self, id: &str) -> Result<Chip, Error> {
+        if id.ends_with(".toml") {
+            let text = read_text(Path::new(id))?;
+            return Ok(Chip::checked(id, &text)?);
+        }
+        Ok(sartor_chip::find(id)?)
+    }
+
+    /// A split of a data spec, bound to the inputs of `graph`.
+    ///
+    /// # Errors
+    /// As [`BoundSamples::bind`], and a split that is not there.
+    pub fn samples(&self, graph: &Graph, spec: &DataSpec, split: &str) -> Result<BoundSamples, Error> {
+        BoundSamples::bind(graph, &spec.open(split)?, &self.interrupt)
+    }
+
+    /// What the network says to every sample.
+    ///
+    /// # Errors
+    /// As [`Predictions::of`].
+    pub fn predictions(&self, name: &str, graph: &Graph, samples: &BoundSamples) -> Result<Predictions, Error> {
+        self.progress.begin(&format!("running {name}"), Some(samples.set().len() as u64));
+        let result = Predictions::of(graph, samples, self.progress);
+        self.progress.end();
+        result
+    }
+
+    /// Accuracy of a network on a split, compared image by image with `against` if given.
+    ///
+    /// # Errors
+    /// As [`Predictions::of`] and [`Predictions::evaluate`].
+    pub fn evaluate(
+        &self, model: &Model, against: Option<&Model>, spec: &DataSpec, split: &str,
+    ) -> Result<Evaluation, Error> {
+        let run = |model: &Model| -> Result<Predictions, Error> {
+            let graph = model.simplified()?;
+            let samples = self.samples(&graph, spec, split)?;
+            self.predictions(&model.path.display().to_string(), &graph, &samples)
+        };
+        let other = against.map(run).transpose()?;
+        let own = run(model)?;
+        if let Some(other) = &other
+            && other.classes != own.classes
+        {
+            return Err(Error::Invalid(format!(
+                "the networks have {} and {} classes: they do not do the same",
+                own.classes, other.classes
+            )));
+        }
+        own.evaluate(other.as_ref())
+    }
+
+    /// Runs a network on given arrays, in the order of its inputs.
+    ///
+    /// # Errors
+    /// An unsupported operator or arrays that do not fit.
+    pub fn run(&self, graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>, Error> {
+        Runner::new(graph)?.run_exactly(inputs)
+    }
+
+    /// What a network costs on a chip.
+    ///
+    /// # Errors
+    /// A shape that is not known.
+    pub fn analyze(&self, model: &Model, chip: &Chip, batch: usize, precision: Precision) -> Result<Estimate, Error> {
+        Ok(estimate(&model.simplified()?, chip, &Options { batch, precision })?)
+    }
+
+    /// Simplifies and quantizes a network with ranges found on `samples`.
+    ///
+    /// # Errors
+    /// As [`sartor_compress::quantize`].
+    pub fn quantize(
+        &self, model: &Model, config: &QuantizeStatic, spec: &DataSpec,
+    ) -> Result<(Model, Quantized), Error> {
+        let clean = model.simplified()?;
+        let samples = self.samples(&clean, spec, "calibration")?;
+        self.progress.begin("calibrating", Some(samples.set().len() as u64));
+        let mut done = 0;
+        let result = quantize(&clean, config, &samples, &mut |at, _| {
+            self.progress.advance((at.saturating_sub(done)) as u64);
+            done = at;
+        });
+        self.progress.end();
+        let quantized = self.or_interrupted(result)?;
+        Ok((model.with_graph(quantized.graph.clone()), quantized))
+    }
+
+    /// Simplifies a network and prunes it to a share of its cost, correcting biases if there are samples.
+    ///
+    /// # Errors
+    /// A share that cannot be reached; as [`sartor_compress::prune::prune`].
+    pub fn prune(
+        &self, model: &Model, request: &PruneRequest, spec: Option<&DataSpec>,
+    ) -> Result<PruneResult, Error> {
+        if !(request.share > 0.0 && request.share <= 1.0) {
+            return Err(Error::Usage(format!("the share to keep is {}, expected above 0 and at most 1", request.share)));
+        }
+        let clean = model.simplified()?;
+        let count = |graph: &Graph| {
+            Ok(match request.unit {
+                Unit::Macs => macs(graph)?,
+                Unit::Slots => request.slots(graph)?,
+            })
+        };
+        let all = groups(&clean)?;
+        let importance = importance(&clean, &all, request.criterion);
+        let name = if request.unit == Unit::Macs { "MACs" } else { "MAC slots" };
+        let widths = widths_for_share(&clean, &all, &importance, request.grain, request.share, name, &count)?;
+        let keep = Keep::Widths(widths);
+        let config = PruneChannels { criterion: request.criterion, grain: request.grain, keep };
+        let mut steps = vec![Step::Simplify, Step::PruneChannels(config)];
+        let samples = spec.map(|it| self.samples(&clean, it, "calibration")).transpose()?;
+        if samples.is_some() {
+            steps.push(Step::RestoreStatistics(RestoreStatistics { variance: true, samples: None }));
+        }
+        let recipe = Recipe::new(None, self.seed, steps);
+        let (graph, outcomes) = self.replay(&model.graph, &recipe, samples.as_ref())?;
+        let mut removed = Removed::new();
+        for outcome in outcomes {
+            if let Outcome::Pruned(it) = outcome {
+                removed = it;
+            }
+        }
+        let slots = [request.slots(&clean)?, request.slots(&graph)?];
+        let macs = [macs(&clean)?, macs(&graph)?];
+        Ok(PruneResult { model: model.with_graph(graph), recipe, removed, macs, slots })
+    }
+
+    /// Replays a recipe.
+    ///
+    /// # Errors
+    /// A step that cannot be applied.
+    pub fn apply(&self, model: &Model, recipe: &Recipe, spec: Option<&DataSpec>) -> Result<Model, Error> {
+        let needs = recipe.steps.iter().any(|it| it.technique().needs_samples);
+        let samples = match spec {
+            Some(spec) if needs => Some(self.samples(&model.graph, spec, "calibration")?),
+            _ => None,
+        };
+        Ok(model.with_graph(self.replay(&model.graph, recipe, samples.as_ref())?.0))
+    }
+
+    fn replay(
+        &self, graph: &Graph, recipe: &Recipe, samples: Option<&BoundSamples>,
+    ) -> Result<(Graph, Vec<Outcome>), Error> {
+        let mut piece = Workpiece::new(graph.clone());
+        let mut outcomes = Vec::new();
+        for step in &recipe.steps {
+            self.progress.begin(step.technique().id, samples.map(|it| it.set().len() as u64));
+            let mut done = 0;
+            let result = piece.apply(step, samples.map(|it| it as _), &mut |at, _| {
+                self.progress.advance((at.saturating_sub(done)) as u64);
+                done = at;
+            });
+            self.progress.end();
+            let (next, outcome) = self.or_interrupted(result)?;
+            piece = next;
+            outcomes.push(outcome);
+        }
+        Ok((piece.graph, outcomes))
+    }
+
+    /// An error that was caused by the user's wish to stop is that.
+    pub(crate) fn or_interrupted<T, E: Into<Error>>(&self, result: Result<T, E>) -> Result<T, Error> {
+        match result {
+            Err(_) if self.interrupt.is_raised() => Err(Error::Interrupted),
+            other => other.map_err(Into::into),
+        }
+    }
+}
+
+fn macs(graph: &Graph) -> Result<u64, CostError> {
+    sartor_cost::macs(graph, 1).map(|it| it.0)
+}
+
+impl PruneRequest {
+    fn slots(&self, graph: &Graph) -> Result<u64, CostError> {
+        match &self.chip {
+            None => sartor_cost::square_slots(graph, 1, self.grain as u64).map(|it| it.0),
+            Some(chip) => {
+                let options = Options { batch: 1, precision: Precision::AsIs };
+                estimate(graph, chip, &options).map(|it| it.mac_slots.0)
+            }
+        }
+    }
+}
