@@ -57,7 +57,9 @@ pub enum EngineError {
         found: DType,
     },
     /// An input whose declared shape does not say enough.
-    #[error("input `{name}` is declared {declared}: only the first extent may be open, give its shape")]
+    #[error(
+        "input `{name}` is declared {declared}: only the first extent may be open, give its shape"
+    )]
     OpenShape {
         /// The input.
         name: String,
@@ -97,5 +99,9 @@ pub(crate) fn node_name(graph: &Graph, node: &Node) -> String {
     if !node.name.is_empty() {
         return node.name.clone();
     }
-    node.outputs.iter().flatten().next().map_or_else(String::new, |&it| graph.value(it).name.clone())
+    node.outputs
+        .iter()
+        .flatten()
+        .next()
+        .map_or_else(String::new, |&it| graph.value(it).name.clone())
 }

@@ -1,5 +1,8 @@
 //! Files as memory.
-#![expect(unsafe_code, reason = "a mapping is only sound while nobody truncates the file, which no type can say")]
+#![expect(
+    unsafe_code,
+    reason = "a mapping is only sound while nobody truncates the file, which no type can say"
+)]
 
 use std::fs::File;
 

@@ -10,7 +10,12 @@ use std::{
 
 use sartor_ir::{DType, Graph, Op, ValueId};
 
-use crate::{Array, Data, EngineError, kernel::Kernel, reference, stage::{self, Stage}};
+use crate::{
+    Array, Data, EngineError,
+    kernel::Kernel,
+    reference,
+    stage::{self, Stage},
+};
 
 /// What a program is prepared for, beside the shapes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,7 +114,11 @@ impl Program {
     /// # Errors
     /// An operator or type without kernel, shapes that do not fit, a constant of a type that the engine
     /// does not hold.
-    pub fn prepare(graph: &Graph, shapes: &[Vec<usize>], options: &Options) -> Result<Program, EngineError> {
+    pub fn prepare(
+        graph: &Graph,
+        shapes: &[Vec<usize>],
+        options: &Options,
+    ) -> Result<Program, EngineError> {
         lower::lower(graph, shapes, options)
     }
 
@@ -126,7 +135,9 @@ impl Program {
     /// # Errors
     /// As [`Program::run`].
     pub fn run_observed(
-        &self, inputs: &[Array], observe: &mut dyn FnMut(ValueId, &Array),
+        &self,
+        inputs: &[Array],
+        observe: &mut dyn FnMut(ValueId, &Array),
     ) -> Result<Vec<Array>, EngineError> {
         self.check_inputs(inputs)?;
         let kept = self.frames.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -149,15 +160,23 @@ impl Program {
 
     fn check_inputs(&self, inputs: &[Array]) -> Result<(), EngineError> {
         if inputs.len() != self.inputs.len() {
-            return Err(EngineError::InputCount { expected: self.inputs.len(), found: inputs.len() });
+            return Err(EngineError::InputCount {
+                expected: self.inputs.len(),
+                found: inputs.len(),
+            });
         }
         for (given, wanted) in inputs.iter().zip(&self.inputs) {
             let name = wanted.name.clone();
             if given.dtype() != wanted.dtype {
-                return Err(EngineError::InputType { name, expected: wanted.dtype, found: given.dtype() });
+                return Err(EngineError::InputType {
+                    name,
+                    expected: wanted.dtype,
+                    found: given.dtype(),
+                });
             }
             // The fields of an array are public: its length is checked with its shape.
-            if given.shape != wanted.shape || given.len() != wanted.shape.iter().product::<usize>() {
+            if given.shape != wanted.shape || given.len() != wanted.shape.iter().product::<usize>()
+            {
                 let expected = format!("{:?}", wanted.shape);
                 return Err(EngineError::InputShape { name, expected, found: given.shape.clone() });
             }
@@ -166,14 +185,19 @@ impl Program {
     }
 
     fn execute(
-        &self, frame: &mut Frame, inputs: &[Array], observe: &mut dyn FnMut(ValueId, &Array),
+        &self,
+        frame: &mut Frame,
+        inputs: &[Array],
+        observe: &mut dyn FnMut(ValueId, &Array),
     ) -> Result<Vec<Array>, EngineError> {
         for report in &self.first_reports {
             self.show(report, frame, inputs, observe);
         }
         for step in &self.steps {
             match &step.action {
-                Action::Reference { op, dtypes } => self.run_reference(step, op, dtypes, frame, inputs)?,
+                Action::Reference { op, dtypes } => {
+                    self.run_reference(step, op, dtypes, frame, inputs)?
+                }
                 Action::Fast(_) | Action::Copy => self.run_fast(step, frame, inputs),
             }
             for report in &step.reports {
@@ -187,7 +211,11 @@ impl Program {
     }
 
     fn run_fast(&self, step: &Step, frame: &mut Frame, inputs: &[Array]) {
-        let Some(Some(Operand { place: Place::Slot(slot), shape: Some(shape) })) = step.outputs.first() else { return };
+        let Some(Some(Operand { place: Place::Slot(slot), shape: Some(shape) })) =
+            step.outputs.first()
+        else {
+            return;
+        };
         let len = shape.iter().product();
         let mut memory = std::mem::take(&mut frame.slots[*slot]);
         let operand = |(i, it): (usize, &Option<Operand>)| match it {
@@ -209,23 +237,35 @@ impl Program {
     }
 
     fn run_reference(
-        &self, step: &Step, op: &Op, dtypes: &[DType], frame: &mut Frame, inputs: &[Array],
+        &self,
+        step: &Step,
+        op: &Op,
+        dtypes: &[DType],
+        frame: &mut Frame,
+        inputs: &[Array],
     ) -> Result<(), EngineError> {
-        let given: Vec<_> = step.inputs.iter().map(|it| it.as_ref().map(|it| self.array(it, frame, inputs))).collect();
+        let given: Vec<_> = step
+            .inputs
+            .iter()
+            .map(|it| it.as_ref().map(|it| self.array(it, frame, inputs)))
+            .collect();
         let borrowed: Vec<_> = given.iter().map(|it| it.as_deref()).collect();
-        let made = reference::evaluate(op, &borrowed, dtypes).map_err(|problem| EngineError::Kernel {
-            node: step.node.clone(),
-            op: op.name().to_owned(),
-            shapes: reference::shapes_of(&borrowed),
-            problem,
-        })?;
+        let made =
+            reference::evaluate(op, &borrowed, dtypes).map_err(|problem| EngineError::Kernel {
+                node: step.node.clone(),
+                op: op.name().to_owned(),
+                shapes: reference::shapes_of(&borrowed),
+                problem,
+            })?;
         drop(given);
         for (operand, array) in step.outputs.iter().zip(made) {
             match (operand.as_ref().map(|it| it.place), array.data) {
                 (Some(Place::Slot(slot)), Data::F32(values)) => {
                     frame.slots[slot][..values.len()].copy_from_slice(&values);
                 }
-                (Some(Place::Other(i)), data) => frame.others[i] = Some(Array { shape: array.shape, data }),
+                (Some(Place::Other(i)), data) => {
+                    frame.others[i] = Some(Array { shape: array.shape, data })
+                }
                 _ => {}
             }
         }
@@ -247,23 +287,41 @@ impl Program {
     }
 
     /// An operand as an array, copied only out of the arena or under another shape.
-    fn array<'a>(&'a self, operand: &Operand, frame: &'a Frame, inputs: &'a [Array]) -> Cow<'a, Array> {
+    fn array<'a>(
+        &'a self,
+        operand: &Operand,
+        frame: &'a Frame,
+        inputs: &'a [Array],
+    ) -> Cow<'a, Array> {
         let array = match operand.place {
             Place::Input(i) => &inputs[i],
             Place::Constant(i) => &*self.constants[i],
-            Place::Other(i) => frame.others[i].as_ref().expect("an array is made before it is read"),
+            Place::Other(i) => {
+                frame.others[i].as_ref().expect("an array is made before it is read")
+            }
             Place::Slot(_) => {
                 let shape = operand.shape.clone().unwrap_or_default();
-                return Cow::Owned(Array { shape, data: Data::F32(self.floats(operand, frame, inputs).to_vec()) });
+                return Cow::Owned(Array {
+                    shape,
+                    data: Data::F32(self.floats(operand, frame, inputs).to_vec()),
+                });
             }
         };
         match &operand.shape {
-            Some(shape) if *shape != array.shape => Cow::Owned(Array { shape: shape.clone(), data: array.data.clone() }),
+            Some(shape) if *shape != array.shape => {
+                Cow::Owned(Array { shape: shape.clone(), data: array.data.clone() })
+            }
             _ => Cow::Borrowed(array),
         }
     }
 
-    fn show(&self, report: &Report, frame: &mut Frame, inputs: &[Array], observe: &mut dyn FnMut(ValueId, &Array)) {
+    fn show(
+        &self,
+        report: &Report,
+        frame: &mut Frame,
+        inputs: &[Array],
+        observe: &mut dyn FnMut(ValueId, &Array),
+    ) {
         if let Operand { place: Place::Slot(_), shape: Some(shape) } = &report.operand {
             let mut shown = std::mem::take(&mut frame.shown);
             shown.clear();

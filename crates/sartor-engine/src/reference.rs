@@ -19,7 +19,9 @@ use sartor_ir::{DType, Evaluate, Graph, Op, Tensor};
 use crate::{Array, EngineError, array, error::node_name, support};
 
 pub use evaluate::evaluate;
-pub(crate) use evaluate::{MatMulBatches, integers, pad_tables, quantize_granularity, slice_windows, windows};
+pub(crate) use evaluate::{
+    MatMulBatches, integers, pad_tables, quantize_granularity, slice_windows, windows,
+};
 
 /// Computes operators on constants with the reference kernels, for constant folding.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,9 +38,12 @@ impl Evaluate for ReferenceEvaluator {
         let facts: Vec<_> = inputs.iter().map(|it| it.map(evaluate::constant_fact)).collect();
         let given: Vec<_> = facts.iter().map(Option::as_ref).collect();
         let made = op.infer(&given, op.arity().outputs.0.max(1)).ok()?;
-        let dtypes: Vec<_> = made.iter().map(|it| it.as_ref().map(|it| it.ty.dtype)).collect::<Option<_>>()?;
+        let dtypes: Vec<_> =
+            made.iter().map(|it| it.as_ref().map(|it| it.ty.dtype)).collect::<Option<_>>()?;
         let known: Vec<_> = inputs.iter().map(|it| it.map(Tensor::dtype)).collect();
-        if !dtypes.iter().all(|&it| exact(it)) || support::unsupported(op, &known, &dtypes).is_some() {
+        if !dtypes.iter().all(|&it| exact(it))
+            || support::unsupported(op, &known, &dtypes).is_some()
+        {
             return None;
         }
         let arrays: Vec<_> = inputs.iter().map(|it| it.and_then(Array::from_tensor)).collect();
@@ -61,18 +66,24 @@ pub fn run_reference(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>, Engi
 /// # Errors
 /// As [`run_reference`].
 pub fn run_reference_observed(
-    graph: &Graph, inputs: &[Array], observe: &mut dyn FnMut(sartor_ir::ValueId, &Array),
+    graph: &Graph,
+    inputs: &[Array],
+    observe: &mut dyn FnMut(sartor_ir::ValueId, &Array),
 ) -> Result<Vec<Array>, EngineError> {
     if let Some(first) = support::check_support(graph).into_iter().next() {
         return Err(EngineError::Unsupported(first));
     }
     if inputs.len() != graph.inputs().len() {
-        return Err(EngineError::InputCount { expected: graph.inputs().len(), found: inputs.len() });
+        return Err(EngineError::InputCount {
+            expected: graph.inputs().len(),
+            found: inputs.len(),
+        });
     }
     let shapes: Vec<_> = inputs.iter().map(|it| it.shape.clone()).collect();
     let types = support::input_types(graph, &shapes)?;
     let facts = sartor_ir::infer_facts(graph, &types)?;
-    let mut values: BTreeMap<_, _> = graph.inputs().iter().copied().zip(inputs.iter().cloned()).collect();
+    let mut values: BTreeMap<_, _> =
+        graph.inputs().iter().copied().zip(inputs.iter().cloned()).collect();
     for (id, value) in graph.values() {
         if let Some(tensor) = &value.constant
             && let Some(array) = Array::from_tensor(tensor)
@@ -82,7 +93,8 @@ pub fn run_reference_observed(
     }
     values.iter().for_each(|(&id, array)| observe(id, array));
     for (_, node) in graph.nodes() {
-        let given: Vec<_> = node.inputs.iter().map(|it| it.and_then(|it| values.get(&it))).collect();
+        let given: Vec<_> =
+            node.inputs.iter().map(|it| it.and_then(|it| values.get(&it))).collect();
         let dtype = |it: &Option<sartor_ir::ValueId>| {
             it.and_then(|it| facts[it.index()].as_ref()).map_or(DType::F32, |it| it.ty.dtype)
         };
@@ -108,6 +120,7 @@ pub fn run_reference_observed(
 
 /// `[1, 2], [3]`.
 pub(crate) fn shapes_of(inputs: &[Option<&Array>]) -> String {
-    let one = |it: &Option<&Array>| it.map_or_else(|| "none".to_owned(), |it| format!("{:?}", it.shape));
+    let one =
+        |it: &Option<&Array>| it.map_or_else(|| "none".to_owned(), |it| format!("{:?}", it.shape));
     inputs.iter().map(one).collect::<Vec<_>>().join(", ")
 }

@@ -12,14 +12,38 @@ use crate::{
 macro_rules! for_operator {
     ($op:expr, $swapped:expr, $f:ident => $body:expr) => {
         match ($op, $swapped) {
-            (Binary::Add, _) => { let $f = |a: f32, b: f32| a + b; $body }
-            (Binary::Mul, _) => { let $f = |a: f32, b: f32| a * b; $body }
-            (Binary::Sub, false) => { let $f = |a: f32, b: f32| a - b; $body }
-            (Binary::Sub, true) => { let $f = |a: f32, b: f32| b - a; $body }
-            (Binary::Div, false) => { let $f = |a: f32, b: f32| a / b; $body }
-            (Binary::Div, true) => { let $f = |a: f32, b: f32| b / a; $body }
-            (op, false) => { let $f = |a: f32, b: f32| f32::arithmetic(op, a, b); $body }
-            (op, true) => { let $f = |a: f32, b: f32| f32::arithmetic(op, b, a); $body }
+            (Binary::Add, _) => {
+                let $f = |a: f32, b: f32| a + b;
+                $body
+            }
+            (Binary::Mul, _) => {
+                let $f = |a: f32, b: f32| a * b;
+                $body
+            }
+            (Binary::Sub, false) => {
+                let $f = |a: f32, b: f32| a - b;
+                $body
+            }
+            (Binary::Sub, true) => {
+                let $f = |a: f32, b: f32| b - a;
+                $body
+            }
+            (Binary::Div, false) => {
+                let $f = |a: f32, b: f32| a / b;
+                $body
+            }
+            (Binary::Div, true) => {
+                let $f = |a: f32, b: f32| b / a;
+                $body
+            }
+            (op, false) => {
+                let $f = |a: f32, b: f32| f32::arithmetic(op, a, b);
+                $body
+            }
+            (op, true) => {
+                let $f = |a: f32, b: f32| f32::arithmetic(op, b, a);
+                $body
+            }
         }
     };
 }
@@ -64,9 +88,17 @@ impl Stage {
                 along(y, offset, factor.len(), *inner, |it, c| it * factor[c] + addend[c]);
             }
             Stage::Slope { slope, inner } => {
-                along(y, offset, slope.len(), *inner, |it, c| if it < 0.0 { it * slope[c] } else { it });
+                along(
+                    y,
+                    offset,
+                    slope.len(),
+                    *inner,
+                    |it, c| if it < 0.0 { it * slope[c] } else { it },
+                );
             }
-            Stage::Tensor { op, swapped, with } => tensor(*op, *swapped, y, &inputs[*with][offset..][..y.len()]),
+            Stage::Tensor { op, swapped, with } => {
+                tensor(*op, *swapped, y, &inputs[*with][offset..][..y.len()])
+            }
             Stage::Along { op, swapped, values, inner } => {
                 for_operator!(*op, *swapped, f => {
                     along(y, offset, values.len(), *inner, |it, c| f(it, values[c]));
@@ -139,7 +171,11 @@ mod tests {
         for i in -3000..3000i16 {
             let x = f32::from(i) * 0.01;
             let q = quantize::quantize(x, 0.1, 3, (-128, 127));
-            assert_eq!(fake_quantize(x, grid).to_bits(), (quantize::dequantize(i64::from(q), 0.1, 3) + 0.0).to_bits(), "{x}");
+            assert_eq!(
+                fake_quantize(x, grid).to_bits(),
+                (quantize::dequantize(i64::from(q), 0.1, 3) + 0.0).to_bits(),
+                "{x}"
+            );
         }
         assert_eq!(fake_quantize(f32::NAN, grid), (-128.0 - 3.0) * 0.1);
     }

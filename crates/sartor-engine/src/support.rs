@@ -3,26 +3,27 @@
 use std::collections::BTreeMap;
 
 use sartor_ir::{
-    Binary, DType, Dim, Fact, Graph, Op, ReduceKind, TensorType, Unary, ValueId, Variadic, infer_facts,
+    Binary, DType, Dim, Fact, Graph, Op, ReduceKind, TensorType, Unary, ValueId, Variadic,
+    infer_facts,
 };
 
-use crate::{
-    EngineError, Unsupported,
-    array::storage,
-    error::node_name,
-    reference::quantize,
-};
+use crate::{EngineError, Unsupported, array::storage, error::node_name, reference::quantize};
 
 /// The nodes that the engine cannot run, with reasons; element types that are not known yet are not judged.
 pub fn check_support(graph: &Graph) -> Vec<Unsupported> {
-    let facts = infer_facts(graph, &BTreeMap::new()).unwrap_or_else(|_| vec![None; graph.value_count()]);
+    let facts =
+        infer_facts(graph, &BTreeMap::new()).unwrap_or_else(|_| vec![None; graph.value_count()]);
     let dtype = |it: &Option<ValueId>| it.and_then(|it| declared(graph, &facts, it));
     let mut found = Vec::new();
     for (_, node) in graph.nodes() {
         let inputs: Vec<_> = node.inputs.iter().map(dtype).collect();
         let outputs: Vec<_> = node.outputs.iter().filter_map(dtype).collect();
         if let Some(reason) = unsupported(&node.op, &inputs, &outputs) {
-            found.push(Unsupported { node: node_name(graph, node), op: node.op.name().to_owned(), reason });
+            found.push(Unsupported {
+                node: node_name(graph, node),
+                op: node.op.name().to_owned(),
+                reason,
+            });
         }
     }
     found
@@ -37,9 +38,13 @@ fn declared(graph: &Graph, facts: &[Option<Fact>], id: ValueId) -> Option<DType>
 pub(crate) fn unsupported(op: &Op, inputs: &[Option<DType>], outputs: &[DType]) -> Option<String> {
     if let Op::Opaque(it) = op {
         let domain = if it.domain.is_empty() { "ai.onnx" } else { &it.domain };
-        return Some(format!("the engine does not know the operator `{}` of domain `{domain}`", it.name));
+        return Some(format!(
+            "the engine does not know the operator `{}` of domain `{domain}`",
+            it.name
+        ));
     }
-    let types: Vec<DType> = inputs.iter().flatten().copied().chain(outputs.iter().copied()).collect();
+    let types: Vec<DType> =
+        inputs.iter().flatten().copied().chain(outputs.iter().copied()).collect();
     if let Some(bad) = types.iter().find(|it| storage(**it).is_none()) {
         return Some(format!("there is no kernel for elements of type {bad}"));
     }
@@ -48,7 +53,9 @@ pub(crate) fn unsupported(op: &Op, inputs: &[Option<DType>], outputs: &[DType]) 
     let all_float = || inputs.iter().flatten().all(|it| storage(*it) == Some(DType::F32));
     let same = |a: Option<DType>, b: Option<DType>| a.is_none() || b.is_none() || a == b;
     let fits = match op {
-        Op::Conv(_) | Op::Gemm(_) | Op::MatMul | Op::BatchNormalization(_) | Op::PRelu => all_float(),
+        Op::Conv(_) | Op::Gemm(_) | Op::MatMul | Op::BatchNormalization(_) | Op::PRelu => {
+            all_float()
+        }
         Op::Softmax(_) | Op::LogSoftmax(_) | Op::Pool(_) | Op::GlobalPool(_) => all_float(),
         Op::Unary(it) => match first {
             Some(DType::Bool) => *it == Unary::Not,
@@ -73,10 +80,13 @@ pub(crate) fn unsupported(op: &Op, inputs: &[Option<DType>], outputs: &[DType]) 
         Op::Reduce(it) => match first {
             None | Some(DType::F32) => true,
             Some(DType::Bool) => false,
-            Some(_) => !matches!(it.kind, ReduceKind::L2 | ReduceKind::LogSum | ReduceKind::LogSumExp),
+            Some(_) => {
+                !matches!(it.kind, ReduceKind::L2 | ReduceKind::LogSum | ReduceKind::LogSumExp)
+            }
         },
         Op::QuantizeLinear(_) => {
-            same(first, Some(DType::F32)) && outputs.first().is_none_or(|it| quantize::limits(*it).is_some())
+            same(first, Some(DType::F32))
+                && outputs.first().is_none_or(|it| quantize::limits(*it).is_some())
         }
         Op::DequantizeLinear(_) => first != Some(DType::F32) && same(given(1), Some(DType::F32)),
         _ => true,
@@ -90,19 +100,29 @@ pub(crate) fn unsupported(op: &Op, inputs: &[Option<DType>], outputs: &[DType]) 
 
 /// The declared types of the graph inputs with these shapes.
 pub(crate) fn input_types(
-    graph: &Graph, shapes: &[Vec<usize>],
+    graph: &Graph,
+    shapes: &[Vec<usize>],
 ) -> Result<BTreeMap<ValueId, TensorType>, EngineError> {
     if shapes.len() != graph.inputs().len() {
-        return Err(EngineError::InputCount { expected: graph.inputs().len(), found: shapes.len() });
+        return Err(EngineError::InputCount {
+            expected: graph.inputs().len(),
+            found: shapes.len(),
+        });
     }
     let mut types = BTreeMap::new();
     for (&id, shape) in graph.inputs().iter().zip(shapes) {
         let value = graph.value(id);
-        let Some(declared) = &value.ty else { return Err(EngineError::Undefined(value.name.clone())) };
+        let Some(declared) = &value.ty else {
+            return Err(EngineError::Undefined(value.name.clone()));
+        };
         let given = TensorType::fixed(declared.dtype, shape);
         if !given.compatible(declared) {
             let expected = declared.to_string();
-            return Err(EngineError::InputShape { name: value.name.clone(), expected, found: shape.clone() });
+            return Err(EngineError::InputShape {
+                name: value.name.clone(),
+                expected,
+                found: shape.clone(),
+            });
         }
         types.insert(id, given);
     }
@@ -116,8 +136,10 @@ pub(crate) fn input_types(
 pub fn batch_shapes(graph: &Graph, batch: usize) -> Result<Vec<Vec<usize>>, EngineError> {
     let one = |&id: &ValueId| {
         let value = graph.value(id);
-        let declared = value.ty.as_ref().map_or_else(|| "without a type".to_owned(), ToString::to_string);
-        let open = || EngineError::OpenShape { name: value.name.clone(), declared: declared.clone() };
+        let declared =
+            value.ty.as_ref().map_or_else(|| "without a type".to_owned(), ToString::to_string);
+        let open =
+            || EngineError::OpenShape { name: value.name.clone(), declared: declared.clone() };
         let shape = value.ty.as_ref().and_then(|it| it.shape.as_ref()).ok_or_else(open)?;
         let extent = |(axis, dim): (usize, &Dim)| match dim.known() {
             Some(n) => Ok(n),
@@ -135,9 +157,15 @@ mod tests {
 
     #[test]
     fn refuses_by_name_and_type() {
-        let opaque = sartor_ir::Opaque { domain: String::new(), name: "LSTM".into(), attributes: sartor_ir::Attrs::new() };
+        let opaque = sartor_ir::Opaque {
+            domain: String::new(),
+            name: "LSTM".into(),
+            attributes: sartor_ir::Attrs::new(),
+        };
         let mut graph = Graph::new("g");
-        let x = graph.add_input("x", TensorType::new(DType::I64, vec![Dim::symbol("N"), Dim::Known(4)])).unwrap();
+        let x = graph
+            .add_input("x", TensorType::new(DType::I64, vec![Dim::symbol("N"), Dim::Known(4)]))
+            .unwrap();
         graph.add_node("rnn", Op::Opaque(opaque), &[x], &["y"]).unwrap();
         graph.add_node("", Op::Softmax(sartor_ir::Softmax { axis: -1 }), &[x], &["z"]).unwrap();
         let found: Vec<_> = check_support(&graph).iter().map(ToString::to_string).collect();
@@ -149,6 +177,11 @@ mod tests {
             ]
         );
         assert_eq!(batch_shapes(&graph, 3).unwrap(), [[3, 4]]);
-        assert!(input_types(&graph, &[vec![3, 5]]).unwrap_err().to_string().contains("input `x` has shape [3, 5]"));
+        assert!(
+            input_types(&graph, &[vec![3, 5]])
+                .unwrap_err()
+                .to_string()
+                .contains("input `x` has shape [3, 5]")
+        );
     }
 }

@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 use sartor_engine::{Array, Options, Program, reference::run_reference_observed, run_reference};
 use sartor_ir::{
-    AutoPad, BatchNormalization, Binary, Concat, Conv, DType, Dim, Gemm, GlobalPool, Graph, Op, Pool, PoolKind,
-    QuantizeLinear, Spatial, Tensor, TensorType, Transpose, Unary, ValueId, infer, verify,
+    AutoPad, BatchNormalization, Binary, Concat, Conv, DType, Dim, Gemm, GlobalPool, Graph, Op,
+    Pool, PoolKind, QuantizeLinear, Spatial, Tensor, TensorType, Transpose, Unary, ValueId, infer,
+    verify,
 };
 
 /// Numbers in -1..1 from a linear congruential generator.
@@ -12,7 +13,8 @@ struct Numbers(u64);
 
 impl Numbers {
     fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 
@@ -45,7 +47,8 @@ impl Builder {
     fn node(&mut self, op: Op, inputs: &[ValueId]) -> ValueId {
         self.made += 1;
         let name = format!("v{}", self.made);
-        let made = self.graph.add_node(&format!("n{}", self.made), op, inputs, &[&name]).unwrap()[0];
+        let made =
+            self.graph.add_node(&format!("n{}", self.made), op, inputs, &[&name]).unwrap()[0];
         infer(&mut self.graph).unwrap();
         made
     }
@@ -71,7 +74,11 @@ impl Builder {
             pads: if self.numbers.below(4) == 0 { Vec::new() } else { vec![reach; 4] },
             auto_pad: if self.numbers.below(4) == 0 { AutoPad::SameUpper } else { AutoPad::NotSet },
         };
-        let spatial = if spatial.auto_pad == AutoPad::NotSet { Spatial { pads: vec![reach; 4], ..spatial } } else { Spatial { pads: Vec::new(), ..spatial } };
+        let spatial = if spatial.auto_pad == AutoPad::NotSet {
+            Spatial { pads: vec![reach; 4], ..spatial }
+        } else {
+            Spatial { pads: Vec::new(), ..spatial }
+        };
         let w = self.weights(&[filters, channels / group, kernel, kernel]);
         let mut inputs = vec![x, w];
         if self.numbers.below(2) == 0 {
@@ -82,7 +89,12 @@ impl Builder {
 
     fn pool(&mut self, x: ValueId) -> ValueId {
         let kind = if self.numbers.below(2) == 0 { PoolKind::Max } else { PoolKind::Average };
-        let spatial = Spatial { kernel: vec![2, 3], strides: vec![1, 2], pads: vec![1, 1, 0, 2], ..Spatial::default() };
+        let spatial = Spatial {
+            kernel: vec![2, 3],
+            strides: vec![1, 2],
+            pads: vec![1, 1, 0, 2],
+            ..Spatial::default()
+        };
         let average = kind == PoolKind::Average;
         let pool = Pool {
             kind,
@@ -100,7 +112,10 @@ impl Builder {
         inputs.extend((0..3).map(|_| self.weights(&[n])).collect::<Vec<_>>());
         let var: Vec<f32> = (0..n).map(|_| self.numbers.next().abs() + 0.5).collect();
         inputs.push(self.constant(Tensor::from_f32(&[n], &var)));
-        self.node(Op::BatchNormalization(BatchNormalization { epsilon: 1e-3, momentum: 0.9 }), &inputs)
+        self.node(
+            Op::BatchNormalization(BatchNormalization { epsilon: 1e-3, momentum: 0.9 }),
+            &inputs,
+        )
     }
 
     /// Rounds to a grid and back.
@@ -122,12 +137,18 @@ impl Builder {
             4 => self.batch_norm(x),
             5 => self.node(Op::Unary(Unary::Relu), &[x]),
             6 => {
-                let (low, high) = (self.constant(Tensor::from_f32(&[], &[-0.5])), self.constant(Tensor::from_f32(&[], &[1.5])));
+                let (low, high) = (
+                    self.constant(Tensor::from_f32(&[], &[-0.5])),
+                    self.constant(Tensor::from_f32(&[], &[1.5])),
+                );
                 self.node(Op::Clip, &[x, low, high])
             }
             7 => {
                 let other = twin.unwrap_or(x);
-                self.node(Op::Binary([Binary::Add, Binary::Sub, Binary::Mul][self.made % 3]), &[x, other])
+                self.node(
+                    Op::Binary([Binary::Add, Binary::Sub, Binary::Mul][self.made % 3]),
+                    &[x, other],
+                )
             }
             8 => self.node(Op::Concat(Concat { axis: 1 }), &[x, twin.unwrap_or(x)]),
             9 => {
@@ -237,11 +258,16 @@ fn threads_do_not_change_a_bit() {
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
-                let program = Program::prepare(&graph, &[x.shape.clone()], &Options::default()).unwrap();
+                let program =
+                    Program::prepare(&graph, &[x.shape.clone()], &Options::default()).unwrap();
                 program.run(&[x.clone()]).unwrap()
             })
         };
-        let bits = |it: Vec<Array>| it.iter().flat_map(|it| it.as_f32().unwrap().iter().map(|x| x.to_bits()).collect::<Vec<_>>()).collect::<Vec<_>>();
+        let bits = |it: Vec<Array>| {
+            it.iter()
+                .flat_map(|it| it.as_f32().unwrap().iter().map(|x| x.to_bits()).collect::<Vec<_>>())
+                .collect::<Vec<_>>()
+        };
         let one = bits(run(1));
         assert_eq!(one, bits(run(2)), "seed {seed}");
         assert_eq!(one, bits(run(3)), "seed {seed}");
@@ -255,7 +281,8 @@ fn wrong_inputs_are_refused_by_name() {
     let error = program.run(&[images(1, 3)]).unwrap_err().to_string();
     assert_eq!(error, "input `x` has shape [3, 3, 7, 9], expected [2, 3, 7, 9]");
     assert_eq!(program.run(&[]).unwrap_err().to_string(), "the graph has 1 inputs, found 0");
-    let error = Program::prepare(&graph, &[vec![2, 4, 7, 9]], &Options::default()).unwrap_err().to_string();
+    let error =
+        Program::prepare(&graph, &[vec![2, 4, 7, 9]], &Options::default()).unwrap_err().to_string();
     assert_eq!(error, "input `x` has shape [2, 4, 7, 9], expected f32[N,3,7,9]");
 }
 

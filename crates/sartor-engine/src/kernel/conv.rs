@@ -21,7 +21,8 @@ pub(super) fn prepare(it: &Conv, site: &Site<'_>) -> Option<Prepared> {
     let w = site.constants.get(1)?.as_ref()?;
     let bias = if site.absent(2) { None } else { Some(site.floats(2)?) };
     let axes = reference::windows(&it.spatial, &w.shape[2..], &x[2..], &site.shape[2..]).ok()?;
-    let unit = reference::conv::Window { input: 1, output: 1, kernel: 1, stride: 1, dilation: 1, pad: 0 };
+    let unit =
+        reference::conv::Window { input: 1, output: 1, kernel: 1, stride: 1, dilation: 1, pad: 0 };
     let (v, h) = match *axes.as_slice() {
         [h] => (unit, h),
         [v, h] => (v, h),
@@ -41,7 +42,11 @@ pub(super) fn prepare(it: &Conv, site: &Site<'_>) -> Option<Prepared> {
         pads_begin: (v.pad, h.pad),
         groups: it.group,
     };
-    of_first(ConvKernel { packed: PackedConv::new(&shape, w.as_f32()?, bias), residual: None, tail: Tail::None })
+    of_first(ConvKernel {
+        packed: PackedConv::new(&shape, w.as_f32()?, bias),
+        residual: None,
+        tail: Tail::None,
+    })
 }
 
 impl Kernel for ConvKernel {
@@ -54,7 +59,9 @@ impl Kernel for ConvKernel {
             return false;
         }
         match stage {
-            Stage::Tensor { op: Binary::Add, with, .. } if self.residual.is_none() => self.residual = Some(*with),
+            Stage::Tensor { op: Binary::Add, with, .. } if self.residual.is_none() => {
+                self.residual = Some(*with)
+            }
             _ => match stage.as_tail() {
                 Some(tail) => self.tail = tail,
                 None => return false,

@@ -90,7 +90,8 @@ pub(super) fn prepare(site: &Site<'_>) -> Option<Prepared> {
     }
     match &site.node.op {
         Op::Concat(it) => {
-            let shapes: Vec<_> = (0..site.shapes.len()).map(|i| site.shape_of(i)).collect::<Option<_>>()?;
+            let shapes: Vec<_> =
+                (0..site.shapes.len()).map(|i| site.shape_of(i)).collect::<Option<_>>()?;
             let axis = normalize_axis(it.axis, site.shape.len()).ok()?;
             let runs = shapes.iter().map(|it| it[axis..].iter().product()).collect();
             let kernel = ConcatKernel { outer: site.shape[..axis].iter().product(), runs };
@@ -100,14 +101,22 @@ pub(super) fn prepare(site: &Site<'_>) -> Option<Prepared> {
             let fill = if site.absent(2) { 0.0 } else { *site.floats(2)?.first()? };
             let shape = site.shape_of(0)?.to_vec();
             let known = site.absent(3) || site.constants.get(3)?.is_some();
-            let tables = if known { reference::pad_tables(it, &shape, &site.arrays()).ok()? } else { return None };
+            let tables = if known {
+                reference::pad_tables(it, &shape, &site.arrays()).ok()?
+            } else {
+                return None;
+            };
             of_first(PadKernel { shape, tables, fill })
         }
         Op::Gather(it) => {
             let x = site.shape_of(0)?;
             let axis = normalize_axis(it.axis, x.len()).ok()?;
             let indices = site.constants.get(1)?.as_ref()?.to_i64();
-            let picks = indices.iter().map(|&it| normalize_axis(it, x[axis])).collect::<Result<_, _>>().ok()?;
+            let picks = indices
+                .iter()
+                .map(|&it| normalize_axis(it, x[axis]))
+                .collect::<Result<_, _>>()
+                .ok()?;
             of_first(GatherKernel { extent: x[axis], inner: x[axis + 1..].iter().product(), picks })
         }
         _ => None,
@@ -127,13 +136,17 @@ pub(super) fn prepare_broadcast(op: Binary, site: &Site<'_>) -> Option<Prepared>
     let constants = [0, 1].map(|i| site.floats(i).map(<[f32]>::to_vec));
     let view = |i| View::expand(site.shape_of(i)?, &site.shape);
     let inputs = (0..2).filter(|&i| constants[i].is_none()).collect();
-    Some(Prepared { kernel: Box::new(BroadcastKernel { op, a: view(0)?, b: view(1)?, constants }), inputs })
+    Some(Prepared {
+        kernel: Box::new(BroadcastKernel { op, a: view(0)?, b: view(1)?, constants }),
+        inputs,
+    })
 }
 
 impl Kernel for BroadcastKernel {
     fn run(&self, inputs: &[&[f32]], y: &mut [f32]) {
         let mut live = inputs.iter().copied();
-        let [a, b] = [0, 1].map(|i| self.constants[i].as_deref().or_else(|| live.next()).unwrap_or_default());
+        let [a, b] = [0, 1]
+            .map(|i| self.constants[i].as_deref().or_else(|| live.next()).unwrap_or_default());
         let row = self.a.shape.last().copied().unwrap_or(1);
         let step = |it: &View| it.strides.last().map_or(1, |it| it.cast_unsigned());
         let (step_a, step_b) = (step(&self.a), step(&self.b));

@@ -66,8 +66,13 @@ impl Kernel for MatMulKernel {
         }
         let right = self.weights.as_deref().unwrap_or_else(|| inputs[1]);
         for (&(at_a, at_b), y) in self.offsets.iter().zip(y.chunks_exact_mut(m * n)) {
-            let a = Strided { data: &inputs[0][at_a..], row: self.a.row_stride, col: self.a.column_stride };
-            let b = Strided { data: &right[at_b..], row: self.b.row_stride, col: self.b.column_stride };
+            let a = Strided {
+                data: &inputs[0][at_a..],
+                row: self.a.row_stride,
+                col: self.a.column_stride,
+            };
+            let b =
+                Strided { data: &right[at_b..], row: self.b.row_stride, col: self.b.column_stride };
             let bias = self.bias.as_deref().map_or(Bias::None, Bias::Column);
             simd::gemm((m, n, k), a, b, y, bias, self.tail);
         }

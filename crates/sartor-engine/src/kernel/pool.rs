@@ -43,7 +43,9 @@ impl Kernel for PoolKernel {
             let x = &inputs[0][i * planes * input..][..count * input];
             y.copy_from_slice(&match self.kind {
                 PoolKind::Max => pool::max_pool(x, count, &self.axes).0,
-                PoolKind::Average => pool::average_pool(x, count, &self.axes, self.padded.as_deref()),
+                PoolKind::Average => {
+                    pool::average_pool(x, count, &self.axes, self.padded.as_deref())
+                }
             });
         });
     }
@@ -82,7 +84,11 @@ impl Kernel for ReduceKernel {
         y.par_chunks_mut(lanes).zip(self.view.kept.par_chunks(lanes)).for_each(|(y, kept)| {
             for (y, &at) in y.iter_mut().zip(kept) {
                 *y = if straight {
-                    reduce::reduce(self.kind, x[at..at + reduced.len()].iter().copied(), reduced.len())
+                    reduce::reduce(
+                        self.kind,
+                        x[at..at + reduced.len()].iter().copied(),
+                        reduced.len(),
+                    )
                 } else {
                     reduce::reduce(self.kind, reduced.iter().map(|&by| x[at + by]), reduced.len())
                 };

@@ -51,7 +51,11 @@ pub(super) struct Lowering<'g> {
     pub(super) maker: BTreeMap<ValueId, usize>,
 }
 
-pub(super) fn lower(graph: &Graph, shapes: &[Vec<usize>], options: &Options) -> Result<Program, EngineError> {
+pub(super) fn lower(
+    graph: &Graph,
+    shapes: &[Vec<usize>],
+    options: &Options,
+) -> Result<Program, EngineError> {
     let facts = infer_facts(graph, &support::input_types(graph, shapes)?)?;
     let watched: BTreeSet<_> = options.watch.iter().copied().collect();
     let wanted = watched.iter().chain(graph.outputs()).copied().collect();
@@ -133,7 +137,8 @@ impl Lowering<'_> {
     fn moves_nothing(&self, node: &Node) -> bool {
         let (Some(input), output) = (node.input(0), node.output()) else { return false };
         let (Some(from), Some(_)) = (self.shape(input), self.shape(output)) else { return false };
-        let dtypes = [input, output].map(|it| self.facts[it.index()].as_ref().map(|it| it.ty.dtype));
+        let dtypes =
+            [input, output].map(|it| self.facts[it.index()].as_ref().map(|it| it.ty.dtype));
         match &node.op {
             Op::Identity | Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze | Op::Unsqueeze => true,
             Op::Dropout => node.outputs.get(1).copied().flatten().is_none(),
@@ -167,7 +172,9 @@ impl Lowering<'_> {
             if !self.is_float(output) {
                 return false;
             }
-            let Some(prepared) = self.site(node, i).and_then(|it| kernel::prepare(&it)) else { return false };
+            let Some(prepared) = self.site(node, i).and_then(|it| kernel::prepare(&it)) else {
+                return false;
+            };
             let inputs: Vec<_> = prepared.inputs.iter().map(|&it| node.input(it)).collect();
             if !inputs.iter().all(|it| it.is_some_and(|it| self.is_float(it))) {
                 return false;
@@ -180,7 +187,13 @@ impl Lowering<'_> {
         true
     }
 
-    fn push(&mut self, node: &Node, action: Action, inputs: Vec<Option<ValueId>>, outputs: Vec<Option<ValueId>>) {
+    fn push(
+        &mut self,
+        node: &Node,
+        action: Action,
+        inputs: Vec<Option<ValueId>>,
+        outputs: Vec<Option<ValueId>>,
+    ) {
         for &output in outputs.iter().flatten() {
             self.maker.insert(output, self.drafts.len());
         }

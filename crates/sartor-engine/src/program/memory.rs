@@ -30,7 +30,11 @@ pub(super) fn place(mut it: Lowering<'_>, shapes: &[Vec<usize>]) -> Result<Progr
         let value = it.graph.value(id);
         let dtype = value.ty.as_ref().map_or(sartor_ir::DType::F32, |it| it.dtype);
         let refuse = || EngineError::ConstantType { name: value.name.clone(), dtype };
-        Ok(Input { name: value.name.clone(), dtype: storage(dtype).ok_or_else(refuse)?, shape: shape.clone() })
+        Ok(Input {
+            name: value.name.clone(),
+            dtype: storage(dtype).ok_or_else(refuse)?,
+            shape: shape.clone(),
+        })
     });
     Ok(Program {
         inputs: inputs.collect::<Result<_, EngineError>>()?,
@@ -68,7 +72,15 @@ impl<'a, 'g> Planner<'a, 'g> {
         }
         let inputs = it.graph.inputs().iter().enumerate();
         let places = inputs.map(|(i, &id)| (id, Place::Input(i))).collect();
-        Planner { it, last_use, places, constants: Vec::new(), slots: Vec::new(), free: Vec::new(), others: 0 }
+        Planner {
+            it,
+            last_use,
+            places,
+            constants: Vec::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            others: 0,
+        }
     }
 
     fn operand(&mut self, id: ValueId) -> Operand {
@@ -87,17 +99,24 @@ impl<'a, 'g> Planner<'a, 'g> {
 
     fn step(&mut self, at: usize, draft: Draft) -> Step {
         let inputs: Vec<_> = draft.inputs.iter().map(|it| it.map(|id| self.operand(id))).collect();
-        let inherited = if matches!(draft.action, Action::Copy) { self.dying_slot(at, &draft) } else { None };
-        let outputs = draft.outputs.iter().map(|it| it.map(|id| self.output(id, inherited))).collect();
+        let inherited =
+            if matches!(draft.action, Action::Copy) { self.dying_slot(at, &draft) } else { None };
+        let outputs =
+            draft.outputs.iter().map(|it| it.map(|id| self.output(id, inherited))).collect();
         let mut releases = Vec::new();
-        let mut ended: Vec<ValueId> = draft.inputs.iter().flatten().map(|it| self.it.root[it.index()]).collect();
+        let mut ended: Vec<ValueId> =
+            draft.inputs.iter().flatten().map(|it| self.it.root[it.index()]).collect();
         // An output that nobody reads (it is only watched) ends here too.
         ended.extend(draft.outputs.iter().flatten().filter(|it| !self.last_use.contains_key(it)));
         ended.sort_unstable();
         ended.dedup();
-        for root in ended.into_iter().filter(|it| self.last_use.get(it).is_none_or(|&last| last == at)) {
+        for root in
+            ended.into_iter().filter(|it| self.last_use.get(it).is_none_or(|&last| last == at))
+        {
             match self.places.get(&root) {
-                Some(&Place::Slot(slot)) if Some(slot) != inherited || draft.outputs.contains(&Some(root)) => {
+                Some(&Place::Slot(slot))
+                    if Some(slot) != inherited || draft.outputs.contains(&Some(root)) =>
+                {
                     self.free.push(slot);
                 }
                 Some(&Place::Other(i)) => releases.push(i),
@@ -118,7 +137,8 @@ impl<'a, 'g> Planner<'a, 'g> {
 
     /// The slot of input 0 if nothing but this step reads it from now on, and only as input 0.
     fn dying_slot(&self, at: usize, draft: &Draft) -> Option<usize> {
-        let roots: Vec<_> = draft.inputs.iter().flatten().map(|it| self.it.root[it.index()]).collect();
+        let roots: Vec<_> =
+            draft.inputs.iter().flatten().map(|it| self.it.root[it.index()]).collect();
         let first = roots.first()?;
         let once = roots.iter().filter(|it| *it == first).count() == 1;
         match self.places.get(first) {
@@ -166,17 +186,22 @@ impl<'a, 'g> Planner<'a, 'g> {
     /// Watched values that are there before the first step.
     fn first_reports(&mut self) -> Vec<Report> {
         let watched: Vec<_> = self.it.watched.iter().copied().collect();
-        let early = watched.into_iter().filter(|&id| self.made_at(id).is_none()).collect::<Vec<_>>();
+        let early =
+            watched.into_iter().filter(|&id| self.made_at(id).is_none()).collect::<Vec<_>>();
         early.into_iter().map(|value| Report { value, operand: self.operand(value) }).collect()
     }
 
     /// The other watched values with the step after which they are there, in the graph's order.
     fn later_reports(&mut self) -> Vec<(usize, Report)> {
         let nodes = self.it.graph.nodes();
-        let made: Vec<ValueId> = nodes.flat_map(|(_, node)| node.outputs.iter().flatten().copied()).collect();
+        let made: Vec<ValueId> =
+            nodes.flat_map(|(_, node)| node.outputs.iter().flatten().copied()).collect();
         let watched = made.into_iter().filter(|id| self.it.watched.contains(id));
         let placed: Vec<_> = watched.filter_map(|id| Some((self.made_at(id)?, id))).collect();
-        placed.into_iter().map(|(at, value)| (at, Report { value, operand: self.operand(value) })).collect()
+        placed
+            .into_iter()
+            .map(|(at, value)| (at, Report { value, operand: self.operand(value) }))
+            .collect()
     }
 
     fn made_at(&self, id: ValueId) -> Option<usize> {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use sartor_ir::{Node, NodeId, Op, ValueId};
 
 use super::Lowering;
-use crate::{Array, EngineError, Unsupported, array::storage, error::node_name, reference, support};
+use crate::{
+    Array, EngineError, Unsupported, array::storage, error::node_name, reference, support,
+};
 
 impl Lowering<'_> {
     /// Computes all constants that are needed; returns the nodes that are left to run, in order.
@@ -15,12 +17,17 @@ impl Lowering<'_> {
         for (id, value) in self.graph.values().filter(|(id, _)| needed[id.index()]) {
             let array = match &value.constant {
                 Some(tensor) => {
-                    let refuse = || EngineError::ConstantType { name: value.name.clone(), dtype: tensor.dtype() };
+                    let refuse = || EngineError::ConstantType {
+                        name: value.name.clone(),
+                        dtype: tensor.dtype(),
+                    };
                     Some(Array::from_tensor(tensor).ok_or_else(refuse)?)
                 }
                 None => self.from_shapes(id),
             };
-            let made = array.is_some() || self.graph.producer(id).is_some() || self.graph.inputs().contains(&id);
+            let made = array.is_some()
+                || self.graph.producer(id).is_some()
+                || self.graph.inputs().contains(&id);
             if !made {
                 return Err(EngineError::Undefined(value.name.clone()));
             }
@@ -49,9 +56,12 @@ impl Lowering<'_> {
     /// Which values do not depend on the inputs' contents.
     fn fixed_values(&self) -> Vec<bool> {
         let values = self.graph.values();
-        let mut fixed: Vec<bool> = values.map(|(id, it)| it.constant.is_some() || self.from_shapes(id).is_some()).collect();
+        let mut fixed: Vec<bool> = values
+            .map(|(id, it)| it.constant.is_some() || self.from_shapes(id).is_some())
+            .collect();
         for (_, node) in self.graph.nodes() {
-            let follows = !node.inputs.is_empty() && node.inputs.iter().flatten().all(|it| fixed[it.index()]);
+            let follows =
+                !node.inputs.is_empty() && node.inputs.iter().flatten().all(|it| fixed[it.index()]);
             if follows && !matches!(node.op, Op::Opaque(_)) {
                 node.outputs.iter().flatten().for_each(|it| fixed[it.index()] = true);
             }
@@ -76,7 +86,9 @@ impl Lowering<'_> {
     }
 
     fn check(&self, node: &Node) -> Result<(), EngineError> {
-        let dtype = |it: &Option<ValueId>| it.and_then(|it| self.facts[it.index()].as_ref()).map(|it| it.ty.dtype);
+        let dtype = |it: &Option<ValueId>| {
+            it.and_then(|it| self.facts[it.index()].as_ref()).map(|it| it.ty.dtype)
+        };
         let inputs: Vec<_> = node.inputs.iter().map(dtype).collect();
         let outputs: Vec<_> = node.outputs.iter().filter_map(dtype).collect();
         let refuse = |reason| {
@@ -87,15 +99,21 @@ impl Lowering<'_> {
     }
 
     fn evaluate(&mut self, node: &Node) -> Result<(), EngineError> {
-        let inputs: Vec<_> = (0..node.inputs.len()).map(|i| self.constant(node, i).cloned()).collect();
+        let inputs: Vec<_> =
+            (0..node.inputs.len()).map(|i| self.constant(node, i).cloned()).collect();
         let borrowed: Vec<_> = inputs.iter().map(Option::as_deref).collect();
-        let dtype = |it: &Option<ValueId>| it.and_then(|it| self.facts[it.index()].as_ref()).map(|it| it.ty.dtype);
-        let dtypes: Vec<_> = node.outputs.iter().map(|it| dtype(it).unwrap_or(sartor_ir::DType::F32)).collect();
-        let made = reference::evaluate(&node.op, &borrowed, &dtypes).map_err(|problem| EngineError::Kernel {
-            node: node_name(self.graph, node),
-            op: node.op.name().to_owned(),
-            shapes: reference::shapes_of(&borrowed),
-            problem,
+        let dtype = |it: &Option<ValueId>| {
+            it.and_then(|it| self.facts[it.index()].as_ref()).map(|it| it.ty.dtype)
+        };
+        let dtypes: Vec<_> =
+            node.outputs.iter().map(|it| dtype(it).unwrap_or(sartor_ir::DType::F32)).collect();
+        let made = reference::evaluate(&node.op, &borrowed, &dtypes).map_err(|problem| {
+            EngineError::Kernel {
+                node: node_name(self.graph, node),
+                op: node.op.name().to_owned(),
+                shapes: reference::shapes_of(&borrowed),
+                problem,
+            }
         })?;
         for (output, array) in node.outputs.iter().zip(made) {
             if let Some(output) = output {

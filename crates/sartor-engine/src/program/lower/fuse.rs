@@ -57,7 +57,8 @@ impl Lowering<'_> {
     fn fusible(&self, it: &Elementwise) -> Option<usize> {
         let root = self.root[it.main.index()];
         let at = *self.maker.get(&root)?;
-        let ready = |with: ValueId| self.maker.get(&self.root[with.index()]).is_none_or(|&made| made < at);
+        let ready =
+            |with: ValueId| self.maker.get(&self.root[with.index()]).is_none_or(|&made| made < at);
         let alone = self.reads.get(&root) == Some(&1) && !self.pinned.contains(&root);
         let fast = !matches!(self.drafts[at].action, Action::Reference { .. });
         (alone && fast && it.with.is_none_or(ready)).then_some(at)
@@ -83,13 +84,18 @@ impl Lowering<'_> {
             _ => None,
         };
         let choices = match binary {
-            Some(op) => [(0, 1), (1, 0)].iter().filter_map(|&(main, with)| self.binary(op, node, main, with, &shape)).collect(),
+            Some(op) => [(0, 1), (1, 0)]
+                .iter()
+                .filter_map(|&(main, with)| self.binary(op, node, main, with, &shape))
+                .collect(),
             None => {
                 let main = node.input(0)?;
                 vec![Elementwise { main, stage: self.unary(node, &shape)?, with: None }]
             }
         };
-        let fits = |it: &Elementwise| self.is_float(it.main) && self.shape(it.main).is_some_and(|it| it == shape);
+        let fits = |it: &Elementwise| {
+            self.is_float(it.main) && self.shape(it.main).is_some_and(|it| it == shape)
+        };
         Some(choices.into_iter().filter(fits).collect())
     }
 
@@ -122,7 +128,14 @@ impl Lowering<'_> {
         Some(Stage::Affine { factor, addend, inner: shape[2..].iter().product() })
     }
 
-    fn binary(&self, op: Binary, node: &Node, main: usize, with: usize, shape: &[usize]) -> Option<Elementwise> {
+    fn binary(
+        &self,
+        op: Binary,
+        node: &Node,
+        main: usize,
+        with: usize,
+        shape: &[usize],
+    ) -> Option<Elementwise> {
         let (id, other) = (node.input(main)?, node.input(with)?);
         if self.constants[id.index()].is_some() {
             return None;
@@ -132,14 +145,27 @@ impl Lowering<'_> {
             && constant.as_f32().is_some()
             && let Some((values, inner)) = spread(constant, shape)
         {
-            return Some(Elementwise { main: id, stage: Stage::Along { op, swapped, values, inner }, with: None });
+            return Some(Elementwise {
+                main: id,
+                stage: Stage::Along { op, swapped, values, inner },
+                with: None,
+            });
         }
         let fits = self.is_float(other) && self.shape(other)? == shape;
-        fits.then_some(Elementwise { main: id, stage: Stage::Tensor { op, swapped, with: 0 }, with: Some(other) })
+        fits.then_some(Elementwise {
+            main: id,
+            stage: Stage::Tensor { op, swapped, with: 0 },
+            with: Some(other),
+        })
     }
 
     /// The grids of a quantization with constant parameters, and the elements behind one index of their axis.
-    fn grids(&self, it: &QuantizeLinear, node: &Node, shape: &[usize]) -> Option<(Vec<Grid>, usize)> {
+    fn grids(
+        &self,
+        it: &QuantizeLinear,
+        node: &Node,
+        shape: &[usize],
+    ) -> Option<(Vec<Grid>, usize)> {
         let scale = self.constant(node, 1)?;
         let (scales, zeros) = (scale.as_f32()?, self.zeros(node, scale.len())?);
         let dtype = self.facts[node.output().index()].as_ref()?.ty.dtype;
@@ -172,8 +198,10 @@ impl Lowering<'_> {
             let node = self.graph.node(id);
             let Op::QuantizeLinear(it) = &node.op else { continue };
             let output = node.output();
-            let readers: Vec<_> = consumers.of(output).iter().filter(|it| live.contains(&it.0)).collect();
-            let undone = readers.iter().all(|it| it.1 == 0 && self.undoes(self.graph.node(it.0), node));
+            let readers: Vec<_> =
+                consumers.of(output).iter().filter(|it| live.contains(&it.0)).collect();
+            let undone =
+                readers.iter().all(|it| it.1 == 0 && self.undoes(self.graph.node(it.0), node));
             let shape = self.shape(output);
             let known = shape.is_some_and(|shape| self.grids(it, node, &shape).is_some());
             if known && undone && !readers.is_empty() && !self.wanted.contains(&output) {
@@ -183,7 +211,9 @@ impl Lowering<'_> {
     }
 
     fn undoes(&self, reader: &Node, node: &Node) -> bool {
-        let (Op::DequantizeLinear(back), Op::QuantizeLinear(it)) = (&reader.op, &node.op) else { return false };
+        let (Op::DequantizeLinear(back), Op::QuantizeLinear(it)) = (&reader.op, &node.op) else {
+            return false;
+        };
         let scales = [node, reader].map(|it| self.constant(it, 1));
         let [Some(a), Some(b)] = scales else { return false };
         let same_zeros = self.zeros(node, a.len()) == self.zeros(reader, b.len());
