@@ -27,7 +27,7 @@ const CHUNK: usize = 1 << 15;
 ///
 /// # Errors
 /// Samples that do not fit the inputs, a network that cannot run, or the first error of `visit`.
-pub fn observe(
+pub(crate) fn observe(
     graph: &Graph,
     watch: &BTreeSet<ValueId>,
     samples: &dyn Samples,
@@ -192,7 +192,7 @@ fn extremes(values: &[f32]) -> (f32, f32, bool) {
 ///
 /// # Errors
 /// As [`observe`], and an activation that is not finite, by the node that makes it.
-pub fn calibrate(
+pub(crate) fn calibrate(
     graph: &Graph,
     watch: &BTreeSet<ValueId>,
     histogram: bool,

@@ -14,7 +14,7 @@ pub(super) fn lower(graph: &Graph) -> Result<Graph, CompressError> {
     for id in products {
         match &graph.node(id).op {
             Op::Gemm(gemm) if gemm.alpha.to_bits() != ONE || gemm.beta.to_bits() != ONE => {
-                fold_factors(&mut graph, id)
+                fold_factors(&mut graph, id);
             }
             Op::MatMul => fold_tail(&mut graph, id)?,
             _ => {}
