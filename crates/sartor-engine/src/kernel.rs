@@ -86,6 +86,7 @@ pub(crate) fn prepare(site: &Site<'_>) -> Option<Prepared> {
 }
 
 /// A kernel that reads input 0 alone.
+#[expect(clippy::unnecessary_wraps, reason = "the rules end in it, and have one signature")]
 fn of_first(kernel: impl Kernel + 'static) -> Option<Prepared> {
     Some(Prepared { kernel: Box::new(kernel), inputs: vec![0] })
 }

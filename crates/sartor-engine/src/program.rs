@@ -196,7 +196,7 @@ impl Program {
         for step in &self.steps {
             match &step.action {
                 Action::Reference { op, dtypes } => {
-                    self.run_reference(step, op, dtypes, frame, inputs)?
+                    self.run_reference(step, op, dtypes, frame, inputs)?;
                 }
                 Action::Fast(_) | Action::Copy => self.run_fast(step, frame, inputs),
             }
@@ -264,7 +264,7 @@ impl Program {
                     frame.slots[slot][..values.len()].copy_from_slice(&values);
                 }
                 (Some(Place::Other(i)), data) => {
-                    frame.others[i] = Some(Array { shape: array.shape, data })
+                    frame.others[i] = Some(Array { shape: array.shape, data });
                 }
                 _ => {}
             }

@@ -91,7 +91,9 @@ pub fn run_reference_observed(
             values.insert(id, array);
         }
     }
-    values.iter().for_each(|(&id, array)| observe(id, array));
+    for (&id, array) in &values {
+        observe(id, array);
+    }
     for (_, node) in graph.nodes() {
         let given: Vec<_> =
             node.inputs.iter().map(|it| it.and_then(|it| values.get(&it))).collect();
@@ -121,6 +123,6 @@ pub fn run_reference_observed(
 /// `[1, 2], [3]`.
 pub(crate) fn shapes_of(inputs: &[Option<&Array>]) -> String {
     let one =
-        |it: &Option<&Array>| it.map_or_else(|| "none".to_owned(), |it| format!("{:?}", it.shape));
-    inputs.iter().map(one).collect::<Vec<_>>().join(", ")
+        |it: Option<&Array>| it.map_or_else(|| "none".to_owned(), |it| format!("{:?}", it.shape));
+    inputs.iter().copied().map(one).collect::<Vec<_>>().join(", ")
 }

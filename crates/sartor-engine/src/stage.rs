@@ -78,6 +78,20 @@ impl Stage {
         }
     }
 
+    /// As [`Stage::apply`] on a copy of `from`, in one pass; `false` if there is no such kernel.
+    fn apply_to_copy(&self, from: &[f32], y: &mut [f32], offset: usize, inputs: &[&[f32]]) -> bool {
+        match self {
+            Stage::Tensor { op: Binary::Add, with, .. } => {
+                simd::add(Tail::None, from, &inputs[*with][offset..][..y.len()], y);
+            }
+            _ => match self.as_tail() {
+                Some(tail) => simd::activate(tail, from, y),
+                None => return false,
+            },
+        }
+        true
+    }
+
     /// Works on `y`, which begins at element `offset` of the tensor.
     fn apply(&self, y: &mut [f32], offset: usize, inputs: &[&[f32]]) {
         match self {
@@ -97,7 +111,7 @@ impl Stage {
                 );
             }
             Stage::Tensor { op, swapped, with } => {
-                tensor(*op, *swapped, y, &inputs[*with][offset..][..y.len()])
+                tensor(*op, *swapped, y, &inputs[*with][offset..][..y.len()]);
             }
             Stage::Along { op, swapped, values, inner } => {
                 for_operator!(*op, *swapped, f => {
@@ -131,13 +145,18 @@ fn tensor(op: Binary, swapped: bool, y: &mut [f32], with: &[f32]) {
 /// Replaces each element by `f(element, index along the axis)`.
 fn along(y: &mut [f32], offset: usize, extent: usize, inner: usize, f: impl Fn(f32, usize) -> f32) {
     if extent == 1 {
-        return y.iter_mut().for_each(|it| *it = f(*it, 0));
+        for it in y {
+            *it = f(*it, 0);
+        }
+        return;
     }
     let (mut c, mut within) = (offset / inner % extent, offset % inner);
     let mut rest = y;
     while !rest.is_empty() {
         let (run, tail) = rest.split_at_mut((inner - within).min(rest.len()));
-        run.iter_mut().for_each(|it| *it = f(*it, c));
+        for it in run {
+            *it = f(*it, c);
+        }
         (rest, within) = (tail, 0);
         c = if c + 1 == extent { 0 } else { c + 1 };
     }
@@ -153,14 +172,24 @@ pub(crate) fn apply(stages: &[Stage], from: Option<&[f32]>, inputs: &[&[f32]], y
     }
     y.par_chunks_mut(CHUNK).enumerate().for_each(|(i, y)| {
         let offset = i * CHUNK;
+        let mut rest = stages;
         if let Some(from) = from {
-            y.copy_from_slice(&from[offset..][..y.len()]);
+            let from = &from[offset..][..y.len()];
+            match stages.split_first() {
+                Some((first, others)) if first.apply_to_copy(from, y, offset, inputs) => {
+                    rest = others;
+                }
+                _ => y.copy_from_slice(from),
+            }
         }
-        stages.iter().for_each(|it| it.apply(y, offset, inputs));
+        for it in rest {
+            it.apply(y, offset, inputs);
+        }
     });
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these numbers are exact")]
 mod tests {
     use super::*;
     use crate::reference::quantize;

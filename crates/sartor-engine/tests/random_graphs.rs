@@ -19,7 +19,7 @@ impl Numbers {
     }
 
     fn below(&mut self, n: usize) -> usize {
-        ((self.next() + 1.0) / 2.0 * n as f32) as usize % n
+        ((self.next() * 0.5 + 0.5) * n as f32) as usize % n
     }
 
     fn tensor(&mut self, shape: &[usize]) -> Tensor {
@@ -62,7 +62,7 @@ impl Builder {
         let channels = self.dims(x)[0];
         let (group, filters) = match kind {
             0 => (channels, channels),
-            1 if channels % 2 == 0 => (2, 2 * (1 + self.numbers.below(3))),
+            1 if channels.is_multiple_of(2) => (2, 2 * (1 + self.numbers.below(3))),
             _ => (1, 1 + self.numbers.below(18)),
         };
         let (kernel, dilation) = (1 + self.numbers.below(3), 1 + self.numbers.below(2));
@@ -212,11 +212,11 @@ proptest! {
     fn fast_is_reference(seed in any::<u64>(), length in 1usize..9, batch in prop::sample::select(vec![1usize, 2, 3, 7])) {
         let (graph, _) = random_graph(seed, length, false);
         let x = images(seed, batch);
-        let program = Program::prepare(&graph, &[x.shape.clone()], &Options::default()).unwrap();
-        let expected = run_reference(&graph, &[x.clone()]).unwrap();
+        let program = Program::prepare(&graph, std::slice::from_ref(&x.shape), &Options::default()).unwrap();
+        let expected = run_reference(&graph, std::slice::from_ref(&x)).unwrap();
         // The second run works on the memory of the first.
         for _ in 0..2 {
-            for (found, expected) in program.run(&[x.clone()]).unwrap().iter().zip(&expected) {
+            for (found, expected) in program.run(std::slice::from_ref(&x)).unwrap().iter().zip(&expected) {
                 assert_close(found, expected, 1e-4, "an output");
             }
         }
@@ -227,8 +227,8 @@ proptest! {
         let (graph, values) = random_graph(seed, length, false);
         let x = images(seed, 2);
         let mut expected = std::collections::BTreeMap::new();
-        run_reference_observed(&graph, &[x.clone()], &mut |id, it| { expected.insert(id, it.clone()); }).unwrap();
-        let program = Program::prepare(&graph, &[x.shape.clone()], &Options { watch: values.clone() }).unwrap();
+        run_reference_observed(&graph, std::slice::from_ref(&x), &mut |id, it| { expected.insert(id, it.clone()); }).unwrap();
+        let program = Program::prepare(&graph, std::slice::from_ref(&x.shape), &Options { watch: values.clone() }).unwrap();
         let mut seen = Vec::new();
         program.run_observed(&[x], &mut |id, it| {
             assert_close(it, &expected[&id], 1e-4, &graph.value(id).name);
@@ -241,8 +241,8 @@ proptest! {
     fn rounding_pairs_follow_the_reference(seed in any::<u64>(), length in 1usize..4) {
         let (graph, _) = random_graph(seed, length, true);
         let x = images(seed, 3);
-        let program = Program::prepare(&graph, &[x.shape.clone()], &Options::default()).unwrap();
-        let (found, expected) = (program.run(&[x.clone()]).unwrap(), run_reference(&graph, &[x]).unwrap());
+        let program = Program::prepare(&graph, std::slice::from_ref(&x.shape), &Options::default()).unwrap();
+        let (found, expected) = (program.run(std::slice::from_ref(&x)).unwrap(), run_reference(&graph, &[x]).unwrap());
         // A sum near the middle of two grid points may round either way: few, and by one or two steps.
         let (a, b) = (found[1].as_f32().unwrap(), expected[1].as_f32().unwrap());
         let far = a.iter().zip(b).filter(|(a, b)| (*a - *b).abs() > 1e-4).count();
@@ -259,8 +259,9 @@ fn threads_do_not_change_a_bit() {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
                 let program =
-                    Program::prepare(&graph, &[x.shape.clone()], &Options::default()).unwrap();
-                program.run(&[x.clone()]).unwrap()
+                    Program::prepare(&graph, std::slice::from_ref(&x.shape), &Options::default())
+                        .unwrap();
+                program.run(std::slice::from_ref(&x)).unwrap()
             })
         };
         let bits = |it: Vec<Array>| {

@@ -20,10 +20,6 @@ const NETWORKS: &[(&str, usize)] = &[
     ("zoo/kwt1.onnx", 1),
 ];
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the tests are told by the environment where the shared data lies"
-)]
 fn shared() -> PathBuf {
     let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     std::env::var_os("SARTOR_SHARED").map_or_else(beside, PathBuf::from).join("models")

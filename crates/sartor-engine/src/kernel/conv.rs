@@ -60,7 +60,7 @@ impl Kernel for ConvKernel {
         }
         match stage {
             Stage::Tensor { op: Binary::Add, with, .. } if self.residual.is_none() => {
-                self.residual = Some(*with)
+                self.residual = Some(*with);
             }
             _ => match stage.as_tail() {
                 Some(tail) => self.tail = tail,

@@ -170,16 +170,13 @@ impl<'a, 'g> Planner<'a, 'g> {
             let size = self.slots[self.free[i]];
             if size >= len { (0, size) } else { (1, usize::MAX - size) }
         };
-        match (0..self.free.len()).min_by_key(key) {
-            Some(i) => {
-                let slot = self.free.swap_remove(i);
-                self.slots[slot] = self.slots[slot].max(len);
-                slot
-            }
-            None => {
-                self.slots.push(len);
-                self.slots.len() - 1
-            }
+        if let Some(i) = (0..self.free.len()).min_by_key(key) {
+            let slot = self.free.swap_remove(i);
+            self.slots[slot] = self.slots[slot].max(len);
+            slot
+        } else {
+            self.slots.push(len);
+            self.slots.len() - 1
         }
     }
 

@@ -93,7 +93,7 @@ impl Number for f32 {
             Binary::Sub => a - b,
             Binary::Mul => a * b,
             Binary::Div => a / b,
-            Binary::Pow if b == 2.0 => a * a,
+            Binary::Pow if b.to_bits() == 2f32.to_bits() => a * a,
             Binary::Pow => a.powf(b),
             Binary::Mod => a % b,
             _ => a + b,
@@ -118,8 +118,7 @@ macro_rules! integer {
                     // The remainder has the divisor's sign, as in Python.
                     Binary::Mod => {
                         let rest = a.checked_rem(b).unwrap_or(0);
-                        #[expect(unused_comparisons, clippy::allow_attributes, reason = "unsigned types too")]
-                        if rest != 0 && (rest < 0) != (b < 0) { rest.wrapping_add(b) } else { rest }
+                        if rest != 0 && (i64::from(rest) < 0) != (i64::from(b) < 0) { rest.wrapping_add(b) } else { rest }
                     }
                     _ => a.wrapping_add(b),
                 }
@@ -134,7 +133,7 @@ macro_rules! integer {
 integer!(i64, i32, i8, u8);
 
 /// The value of a comparison.
-pub fn compare<T: PartialOrd>(op: Binary, a: T, b: T) -> bool {
+pub fn compare<T: Copy + PartialOrd>(op: Binary, a: T, b: T) -> bool {
     match op {
         Binary::Greater => a > b,
         Binary::GreaterOrEqual => a >= b,

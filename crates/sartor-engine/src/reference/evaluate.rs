@@ -76,9 +76,12 @@ pub(super) fn constant_fact(tensor: &Tensor) -> Fact {
 /// The shape of the first output by the operator's own rule.
 fn output_shape(op: &Op, inputs: &[Option<&Array>]) -> Result<Vec<usize>, String> {
     // Only small integer tensors can matter as contents; large ones are read for their type alone.
-    let fact = |it: &Array| match it.len() <= 1024 && !matches!(it.data, Data::F32(_)) {
-        true => constant_fact(&it.to_tensor()),
-        false => Fact::of(sartor_ir::TensorType::fixed(it.dtype(), &it.shape)),
+    let fact = |it: &Array| {
+        if it.len() <= 1024 && !matches!(it.data, Data::F32(_)) {
+            constant_fact(&it.to_tensor())
+        } else {
+            Fact::of(sartor_ir::TensorType::fixed(it.dtype(), &it.shape))
+        }
     };
     let facts: Vec<_> = inputs.iter().map(|it| it.map(fact)).collect();
     let given: Vec<_> = facts.iter().map(Option::as_ref).collect();
@@ -140,7 +143,9 @@ fn gemm_op(it: &Gemm, inputs: &[Option<&Array>]) -> Result<Array, String> {
     let a_shape = gemm::Matrix::stored(a.shape[0], a.shape[1], it.trans_a);
     let b_shape = gemm::Matrix::stored(b.shape[0], b.shape[1], it.trans_b);
     gemm::matmul(floats(inputs, 0)?, a_shape, floats(inputs, 1)?, b_shape, &mut y);
-    y.iter_mut().for_each(|y| *y *= it.alpha);
+    for y in &mut y {
+        *y *= it.alpha;
+    }
     if let Some(c) = optional(inputs, 2) {
         let view =
             View::expand(&c.shape, &shape).ok_or("the addend does not broadcast to the product")?;

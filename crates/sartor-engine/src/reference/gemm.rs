@@ -47,6 +47,7 @@ pub fn matmul(a: &[f32], a_shape: Matrix, b: &[f32], b_shape: Matrix, y: &mut [f
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these numbers are exact")]
 mod tests {
     use super::*;
 

@@ -38,6 +38,7 @@ pub fn softmax(x: &[f32], n: usize, inner: usize, logarithm: bool, y: &mut [f32]
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these numbers are exact")]
 mod tests {
     use super::*;
 

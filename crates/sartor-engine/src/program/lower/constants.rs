@@ -23,7 +23,7 @@ impl Lowering<'_> {
                     };
                     Some(Array::from_tensor(tensor).ok_or_else(refuse)?)
                 }
-                None => self.from_shapes(id),
+                None => self.follows_from_shapes(id),
             };
             let made = array.is_some()
                 || self.graph.producer(id).is_some()
@@ -47,7 +47,7 @@ impl Lowering<'_> {
     }
 
     /// Contents that follow from shapes alone.
-    fn from_shapes(&self, id: ValueId) -> Option<Array> {
+    fn follows_from_shapes(&self, id: ValueId) -> Option<Array> {
         self.graph.producer(id)?;
         let fact = self.facts[id.index()].as_ref()?;
         Array::from_tensor(&fact.value.as_ref()?.to_tensor(fact.ty.dtype)?)
@@ -57,7 +57,7 @@ impl Lowering<'_> {
     fn fixed_values(&self) -> Vec<bool> {
         let values = self.graph.values();
         let mut fixed: Vec<bool> = values
-            .map(|(id, it)| it.constant.is_some() || self.from_shapes(id).is_some())
+            .map(|(id, it)| it.constant.is_some() || self.follows_from_shapes(id).is_some())
             .collect();
         for (_, node) in self.graph.nodes() {
             let follows =
@@ -75,7 +75,8 @@ impl Lowering<'_> {
         self.wanted.iter().for_each(|it| needed[it.index()] = true);
         let mut nodes = Vec::new();
         for (id, node) in self.graph.nodes().rev() {
-            let asked = |it: &&ValueId| needed[it.index()] && self.from_shapes(**it).is_none();
+            let asked =
+                |it: &&ValueId| needed[it.index()] && self.follows_from_shapes(**it).is_none();
             if node.outputs.iter().flatten().any(|it| asked(&it)) {
                 node.reads().for_each(|it| needed[it.index()] = true);
                 nodes.push(id);

@@ -83,15 +83,14 @@ impl Lowering<'_> {
             Op::Variadic(Variadic::Sum) if node.inputs.len() == 2 => Some(Binary::Add),
             _ => None,
         };
-        let choices = match binary {
-            Some(op) => [(0, 1), (1, 0)]
+        let choices = if let Some(op) = binary {
+            [(0, 1), (1, 0)]
                 .iter()
                 .filter_map(|&(main, with)| self.binary(op, node, main, with, &shape))
-                .collect(),
-            None => {
-                let main = node.input(0)?;
-                vec![Elementwise { main, stage: self.unary(node, &shape)?, with: None }]
-            }
+                .collect()
+        } else {
+            let main = node.input(0)?;
+            vec![Elementwise { main, stage: self.unary(node, &shape)?, with: None }]
         };
         let fits = |it: &Elementwise| {
             self.is_float(it.main) && self.shape(it.main).is_some_and(|it| it == shape)

@@ -72,9 +72,10 @@ fn pairs<T: Copy, U>(a: &[T], b: &[T], f: impl Fn(T, T) -> U) -> Vec<U> {
 }
 
 fn computed<T: Number>(op: Binary, a: &[T], b: &[T], wrap: fn(Vec<T>) -> Data) -> Data {
-    match op.is_predicate() {
-        true => Data::Bool(pairs(a, b, |a, b| elementwise::compare(op, a, b))),
-        false => wrap(pairs(a, b, |a, b| T::arithmetic(op, a, b))),
+    if op.is_predicate() {
+        Data::Bool(pairs(a, b, |a, b| elementwise::compare(op, a, b)))
+    } else {
+        wrap(pairs(a, b, |a, b| T::arithmetic(op, a, b)))
     }
 }
 
@@ -124,7 +125,9 @@ fn variadic(op: Variadic, inputs: &[Option<&Array>]) -> Result<Array, String> {
         let Data::F32(values) = &mut data else {
             return Err("Mean of integers is not defined".to_owned());
         };
-        values.iter_mut().for_each(|it| *it /= shapes.len() as f32);
+        for it in values {
+            *it /= shapes.len() as f32;
+        }
     }
     Ok(Array { shape, data })
 }
@@ -157,6 +160,10 @@ fn prelu(inputs: &[Option<&Array>]) -> Result<Array, String> {
     Ok(Array::f32(&x.shape, floats(inputs, 0)?.iter().zip(slope).map(one).collect()))
 }
 
+fn pick<T: Copy>(first: &[bool], a: &[T], b: &[T]) -> Vec<T> {
+    first.iter().zip(a.iter().zip(b)).map(|(&first, (&a, &b))| if first { a } else { b }).collect()
+}
+
 fn choose(inputs: &[Option<&Array>]) -> Result<Array, String> {
     let (condition, a, b) = (array(inputs, 0)?, array(inputs, 1)?, array(inputs, 2)?);
     let shape = joint_shape(&[&condition.shape, &a.shape, &b.shape])?;
@@ -164,13 +171,6 @@ fn choose(inputs: &[Option<&Array>]) -> Result<Array, String> {
         return Err(format!("the condition is {}, expected bool", condition.dtype()));
     };
     let (wide_a, wide_b) = (expanded(a, &shape)?, expanded(b, &shape)?);
-    fn pick<T: Copy>(first: &[bool], a: &[T], b: &[T]) -> Vec<T> {
-        first
-            .iter()
-            .zip(a.iter().zip(b))
-            .map(|(&first, (&a, &b))| if first { a } else { b })
-            .collect()
-    }
     let data = match (&wide_a, &wide_b) {
         (Data::F32(a), Data::F32(b)) => Data::F32(pick(&first, a, b)),
         (Data::I64(a), Data::I64(b)) => Data::I64(pick(&first, a, b)),
@@ -214,6 +214,7 @@ pub(super) fn cast(x: &Array, to: DType) -> Array {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these numbers are exact")]
 mod tests {
     use super::*;
 

@@ -96,12 +96,11 @@ fn split(axis: i64, inputs: &[Option<&Array>], wanted: usize) -> Result<Vec<Arra
     let x = array(inputs, 0)?;
     let axis = normalize_axis(axis, x.shape.len())?;
     let n = x.shape[axis];
-    let parts = match integers(inputs, 1) {
-        Some(parts) => sizes(&parts)?,
-        None => {
-            let part = n.div_ceil(wanted.max(1));
-            (0..wanted).map(|i| part.min(n.saturating_sub(i * part))).collect()
-        }
+    let parts = if let Some(parts) = integers(inputs, 1) {
+        sizes(&parts)?
+    } else {
+        let part = n.div_ceil(wanted.max(1));
+        (0..wanted).map(|i| part.min(n.saturating_sub(i * part))).collect()
     };
     if parts.iter().sum::<usize>() != n || parts.len() != wanted {
         return Err(format!("parts {parts:?} do not make up {n}"));
@@ -225,11 +224,12 @@ fn gather(axis: i64, x: &Array, indices: &Array) -> Result<Array, String> {
     Ok(Array { shape, data })
 }
 
+/// A longer row is an error of the model, not data.
+const LONGEST: i64 = 1 << 28;
+
 /// `start, start + delta, …` below (or above) the limit.
 fn range(inputs: &[Option<&Array>]) -> Result<Array, String> {
     let x = array(inputs, 0)?;
-    // A row longer than this is an error of the model, not data.
-    const LONGEST: i64 = 1 << 28;
     let too_long =
         |count: i64| format!("a range of {count} numbers with this step is not sensible");
     if let Data::F32(_) = x.data {
