@@ -19,7 +19,12 @@ use sartor::{Error, Session};
 use crate::{args::Command, exit_code, output::Output};
 
 /// Runs a command and returns the exit code.
-pub(crate) fn run(command: &Command, session: &Session<'_>, output: &Output, force: bool) -> Result<u8, Error> {
+pub(crate) fn run(
+    command: &Command,
+    session: &Session<'_>,
+    output: &Output,
+    force: bool,
+) -> Result<u8, Error> {
     match command {
         Command::Inspect(args) => inspect::run(args, output),
         Command::Convert(args) => convert::run(args, output, force),
@@ -44,7 +49,8 @@ fn check_output(path: &std::path::Path, force: bool) -> Result<(), Error> {
     if path.exists() && !force {
         return Err(Error::Exists(path.to_owned()));
     }
-    let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+    let folder =
+        path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
     if folder.is_dir() {
         return Ok(());
     }

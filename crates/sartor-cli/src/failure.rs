@@ -2,7 +2,9 @@
 
 use std::{fmt, io::Write, ops::Range};
 
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
+};
 use sartor::{ChipError, DataError, Error};
 
 /// An error with the line of the file that it speaks of.
@@ -42,7 +44,8 @@ impl Diagnostic for Shown {
 pub(crate) fn show(error: &Error, width: u16, color: bool) {
     let shown = Shown::of(error);
     let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(usize::from(width)).with_links(false);
+    let handler =
+        GraphicalReportHandler::new_themed(theme).with_width(usize::from(width)).with_links(false);
     let mut text = String::new();
     let rendered = shown.source.is_some() && handler.render_report(&mut text, &shown).is_ok();
     let mut stderr = std::io::stderr().lock();
@@ -64,7 +67,10 @@ impl Shown {
             Error::Data(DataError::Spec(it)) => Shown {
                 message: it.message.clone(),
                 help: it.help.clone(),
-                source: it.span.as_ref().map(|_| NamedSource::new(&it.source_name, it.source_text.clone())),
+                source: it
+                    .span
+                    .as_ref()
+                    .map(|_| NamedSource::new(&it.source_name, it.source_text.clone())),
                 span: it.span.clone(),
             },
             Error::Recipe { name, text, message, span } => Shown {
@@ -82,7 +88,10 @@ impl Shown {
 
     /// A faulty chip file is read again to show its line; a library chip has none.
     fn chip(plain: Self, error: &ChipError) -> Self {
-        let text = error.span.as_ref().and_then(|_| sartor::read_text(std::path::Path::new(&error.chip)).ok());
+        let text = error
+            .span
+            .as_ref()
+            .and_then(|_| sartor::read_text(std::path::Path::new(&error.chip)).ok());
         let source = text.map(|it| NamedSource::new(&error.chip, it));
         Shown { span: error.span.clone().filter(|_| source.is_some()), source, ..plain }
     }

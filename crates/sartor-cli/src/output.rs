@@ -38,16 +38,24 @@ impl Output {
     }
 
     /// Prints text, or `value` as JSON if that is the format.
-    pub(crate) fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Error> {
+    pub(crate) fn result(
+        &self,
+        value: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Error> {
         if self.is_json() {
-            let json = serde_json::to_string_pretty(value).map_err(|it| Error::Bug(it.to_string()))?;
+            let json =
+                serde_json::to_string_pretty(value).map_err(|it| Error::Bug(it.to_string()))?;
             return self.print(&format!("{json}\n"));
         }
         self.print(&text())
     }
 
     /// Prints to standard output; a reader who went away is no error.
-    #[expect(clippy::unused_self, reason = "printing goes through the output so that no command prints by itself")]
+    #[expect(
+        clippy::unused_self,
+        reason = "printing goes through the output so that no command prints by itself"
+    )]
     pub(crate) fn print(&self, text: &str) -> Result<(), Error> {
         let written = io::stdout().lock().write_all(text.as_bytes());
         match written {

@@ -45,7 +45,9 @@ impl Samples for First<'_> {
     }
 
     fn for_each(
-        &self, batch: usize, visit: &mut dyn FnMut(&[Array]) -> Result<(), CompressError>,
+        &self,
+        batch: usize,
+        visit: &mut dyn FnMut(&[Array]) -> Result<(), CompressError>,
     ) -> Result<(), CompressError> {
         let mut left = self.count;
         let mut outcome = Ok(());

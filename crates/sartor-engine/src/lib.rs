@@ -33,5 +33,7 @@ pub use error::{EngineError, Unsupported};
 pub use map::map_file;
 pub use program::{Options, Program};
 pub use reference::{ReferenceEvaluator, run_reference};
-pub use simd::{Grid, Level, abs_max, fake_quantize, force, level, min_max, quantize_i8, quantize_u8};
+pub use simd::{
+    Grid, Level, abs_max, fake_quantize, force, level, min_max, quantize_i8, quantize_u8,
+};
 pub use support::{batch_shapes, check_support};

@@ -3,7 +3,10 @@
 use sartor_chip::{Chip, Seconds};
 use sartor_compress::{
     RestoreStatistics, Step, Workpiece,
-    prune::{Criterion, Groups, Keep, PruneChannels, groups, importance, least_important, remove_channels},
+    prune::{
+        Criterion, Groups, Keep, PruneChannels, groups, importance, least_important,
+        remove_channels,
+    },
 };
 use sartor_cost::{Options, Precision, estimate};
 use sartor_ir::Graph;
@@ -44,8 +47,13 @@ struct Cut {
 /// prefix of the ranking that loses at most `allowed` points is taken, by bisection; again, until a round takes
 /// less than all.
 pub(crate) fn search(
-    request: &Request<'_>, piece: &Workpiece, precision: Precision, reference: &Score, allowed: f64,
-    judge: &mut dyn Judge, observe: &mut dyn FnMut(Event<'_>),
+    request: &Request<'_>,
+    piece: &Workpiece,
+    precision: Precision,
+    reference: &Score,
+    allowed: f64,
+    judge: &mut dyn Judge,
+    observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Pruning, PlanError> {
     let graph = &piece.graph;
     let all = groups(graph)?;
@@ -55,7 +63,8 @@ pub(crate) fn search(
     let mut widths = Widths::new();
     for round in 0..MOST_ROUNDS {
         let cuts = search.cuts(&widths, round == 0, judge, observe)?;
-        let taken = search.longest_prefix(piece, &widths, &cuts, reference, allowed, judge, observe)?;
+        let taken =
+            search.longest_prefix(piece, &widths, &cuts, reference, allowed, judge, observe)?;
         widths.extend(cuts[..taken].iter().map(|it| (it.group.clone(), it.width)));
         if taken < cuts.len() {
             search.note_untaken(&cuts[taken..], allowed);
@@ -104,12 +113,19 @@ impl Search<'_> {
 
     /// The next cut of every group that gains something, cheapest first.
     fn cuts(
-        &mut self, widths: &Widths, first: bool, judge: &mut dyn Judge, observe: &mut dyn FnMut(Event<'_>),
+        &mut self,
+        widths: &Widths,
+        first: bool,
+        judge: &mut dyn Judge,
+        observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<Vec<Cut>, PlanError> {
         let now = self.pruned(widths)?;
         let (latency, divergence) = (self.latency(&now)?, judge.divergence(&now)?);
-        let names: Vec<(String, Vec<usize>, usize)> =
-            self.all.prunable().map(|it| (it.name.clone(), it.widths(self.grain()), it.size())).collect();
+        let names: Vec<(String, Vec<usize>, usize)> = self
+            .all
+            .prunable()
+            .map(|it| (it.name.clone(), it.widths(self.grain()), it.size()))
+            .collect();
         let mut cuts = Vec::new();
         let mut gainless = Vec::new();
         for (name, allowed, size) in names {
@@ -151,10 +167,19 @@ impl Search<'_> {
     }
 
     /// How many of the cheapest cuts together lose at most `allowed` points.
-    #[expect(clippy::too_many_arguments, reason = "a bisection over everything that a candidate is made of")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a bisection over everything that a candidate is made of"
+    )]
     fn longest_prefix(
-        &self, piece: &Workpiece, widths: &Widths, cuts: &[Cut], reference: &Score, allowed: f64,
-        judge: &mut dyn Judge, observe: &mut dyn FnMut(Event<'_>),
+        &self,
+        piece: &Workpiece,
+        widths: &Widths,
+        cuts: &[Cut],
+        reference: &Score,
+        allowed: f64,
+        judge: &mut dyn Judge,
+        observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<usize, PlanError> {
         let (mut holds, mut fails) = (0, cuts.len() + 1);
         while fails - holds > 1 {
@@ -207,7 +232,11 @@ impl Search<'_> {
 }
 
 /// Applies steps in order.
-pub(crate) fn apply(request: &Request<'_>, piece: &Workpiece, steps: &[Step]) -> Result<Workpiece, PlanError> {
+pub(crate) fn apply(
+    request: &Request<'_>,
+    piece: &Workpiece,
+    steps: &[Step],
+) -> Result<Workpiece, PlanError> {
     let mut piece = piece.clone();
     for step in steps {
         piece = piece.apply(step, Some(request.calibration), &mut |_, _| {})?.0;

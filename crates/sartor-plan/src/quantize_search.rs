@@ -26,7 +26,11 @@ const METHODS: &[(RangeMethod, &str)] = &[
 /// Quantizes `piece` by the chip's scheme with each range method and keeps the one whose output
 /// distribution is nearest to the original network's.
 pub(crate) fn search(
-    request: &Request<'_>, scheme: &QuantizationScheme, piece: &Workpiece, skip: &[String], judge: &mut dyn Judge,
+    request: &Request<'_>,
+    scheme: &QuantizationScheme,
+    piece: &Workpiece,
+    skip: &[String],
+    judge: &mut dyn Judge,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Quantization, PlanError> {
     let mut best: Option<(Quantization, &str)> = None;
@@ -40,7 +44,9 @@ pub(crate) fn search(
         let Outcome::Quantized(nodes) = outcome else { continue };
         let found = Quantization { step, piece: quantized, score, nodes, refused: Vec::new() };
         match &best {
-            Some((old, _)) if old.score.divergence <= score.divergence => losers.push((name, score)),
+            Some((old, _)) if old.score.divergence <= score.divergence => {
+                losers.push((name, score))
+            }
             _ => {
                 if let Some((old, old_name)) = best.replace((found, name)) {
                     losers.push((old_name, old.score));
@@ -48,7 +54,8 @@ pub(crate) fn search(
             }
         }
     }
-    let (mut best, name) = best.expect("METHODS is not empty and every method gives a quantization");
+    let (mut best, name) =
+        best.expect("METHODS is not empty and every method gives a quantization");
     best.refused = losers.into_iter().map(|(loser, score)| Refusal {
         what: format!("{loser} ranges"),
         where_: "all activations".to_owned(),

@@ -23,33 +23,53 @@ pub fn quantization_scheme(chip: &Chip) -> Result<QuantizationScheme, String> {
         return Err(format!("{} has no integer arithmetic for convolutions", chip.name));
     };
     let Some(mode) = chip.mode(scheme.weights, scheme.activations) else {
-        return Err(format!("{} has no figures for {} × {}", chip.name, scheme.weights, scheme.activations));
+        return Err(format!(
+            "{} has no figures for {} × {}",
+            chip.name, scheme.weights, scheme.activations
+        ));
     };
     let eight = |it: NumberType| matches!(it, NumberType::I8 | NumberType::U8);
     if scheme.weights != NumberType::I8 || !eight(scheme.activations) {
-        return Err(format!("{} wants {} × {}, which is not static INT8", chip.name, scheme.weights, scheme.activations));
+        return Err(format!(
+            "{} wants {} × {}, which is not static INT8",
+            chip.name, scheme.weights, scheme.activations
+        ));
     }
     let rate = chip.rate(mode);
     let reason = match chip.float_mode() {
-        None => format!("{} computes in integers only ({} × {})", chip.name, scheme.weights, scheme.activations),
+        None => format!(
+            "{} computes in integers only ({} × {})",
+            chip.name, scheme.weights, scheme.activations
+        ),
         Some(float) => {
             let gain = rate / chip.rate(float);
             let bytes = f64::from(32u8) / scheme.weights.bits() as f64;
             if gain <= 1.0 {
-                return Err(format!("{} is no faster in {} than in float", chip.name, scheme.weights));
+                return Err(format!(
+                    "{} is no faster in {} than in float",
+                    chip.name, scheme.weights
+                ));
             }
-            format!("{} computes {gain:.1}× as fast in {} × {} as in float and moves {bytes:.0}× fewer bytes",
-                chip.name, scheme.weights, scheme.activations)
+            format!(
+                "{} computes {gain:.1}× as fast in {} × {} as in float and moves {bytes:.0}× fewer bytes",
+                chip.name, scheme.weights, scheme.activations
+            )
         }
     };
     let types = (scheme.weights, scheme.activations);
-    Ok(QuantizationScheme { config: configuration(scheme), types, reason: format!("{reason}{}", quirks(chip, scheme)) })
+    Ok(QuantizationScheme {
+        config: configuration(scheme),
+        types,
+        reason: format!("{reason}{}", quirks(chip, scheme)),
+    })
 }
 
 /// Activation types that the chip's runtime is known to run slowly, as a reason not to choose them.
 fn quirks(chip: &Chip, scheme: &Scheme) -> String {
     let other = if scheme.activations == NumberType::U8 { NumberType::I8 } else { NumberType::U8 };
-    chip.quirks_of(scheme.weights, other).map(|it| format!("; {other} activations avoided: {}", it.text)).collect()
+    chip.quirks_of(scheme.weights, other)
+        .map(|it| format!("; {other} activations avoided: {}", it.text))
+        .collect()
 }
 
 fn configuration(scheme: &Scheme) -> QuantizeStatic {

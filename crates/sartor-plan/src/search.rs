@@ -114,9 +114,12 @@ const PRUNING_SHARE: f64 = 0.7;
 /// # Errors
 /// A network that cannot be priced, run or changed.
 pub fn plan(
-    request: &Request<'_>, judge: &mut dyn Judge, observe: &mut dyn FnMut(Event<'_>),
+    request: &Request<'_>,
+    judge: &mut dyn Judge,
+    observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Plan, PlanError> {
-    let (clean, _) = Workpiece::new(request.graph.clone()).apply(&Step::Simplify, None, &mut |_, _| {})?;
+    let (clean, _) =
+        Workpiece::new(request.graph.clone()).apply(&Step::Simplify, None, &mut |_, _| {})?;
     let mut refused = Vec::new();
     let scheme = match quantization_scheme(request.chip) {
         Ok(scheme) => Some(scheme),
@@ -149,22 +152,36 @@ impl Search<'_> {
     }
 
     fn prune(
-        &mut self, clean: &Workpiece, judge: &mut dyn Judge, observe: &mut dyn FnMut(Event<'_>),
+        &mut self,
+        clean: &Workpiece,
+        judge: &mut dyn Judge,
+        observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<Pruning, PlanError> {
         let (precision, share) = match &self.scheme {
             Some(it) => (Precision::As(it.types.0, it.types.1), PRUNING_SHARE),
             None => (Precision::AsIs, 1.0),
         };
         let allowed = share * self.allowed();
-        let mut pruning =
-            prune_search::search(self.request, clean, precision, &self.reference, allowed, judge, observe)?;
+        let mut pruning = prune_search::search(
+            self.request,
+            clean,
+            precision,
+            &self.reference,
+            allowed,
+            judge,
+            observe,
+        )?;
         self.refused.append(&mut pruning.refused);
         Ok(pruning)
     }
 
     /// Tries pruned and whole, quantized and float.
     fn combine(
-        &mut self, clean: &Workpiece, pruning: &Pruning, judge: &mut dyn Judge, observe: &mut dyn FnMut(Event<'_>),
+        &mut self,
+        clean: &Workpiece,
+        pruning: &Pruning,
+        judge: &mut dyn Judge,
+        observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<(), PlanError> {
         let whole = Base { piece: clean, steps: &[], widths: &[], score: self.reference };
         let names: Vec<String> = pruning.widths.keys().cloned().collect();
@@ -189,7 +206,10 @@ impl Search<'_> {
     /// Quantizes everything; where that loses too much and the chip has floats, without the last, then
     /// without the first and last layers (Nagel et al. 2021, section 4.2: the layers that suffer most).
     fn quantize(
-        &mut self, base: &Base<'_>, scheme: &QuantizationScheme, judge: &mut dyn Judge,
+        &mut self,
+        base: &Base<'_>,
+        scheme: &QuantizationScheme,
+        judge: &mut dyn Judge,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<(), PlanError> {
         let mut skips = vec![Vec::new()];
@@ -201,7 +221,8 @@ impl Search<'_> {
             }
         }
         for skip in skips {
-            let mut found = quantize_search::search(self.request, scheme, base.piece, &skip, judge, observe)?;
+            let mut found =
+                quantize_search::search(self.request, scheme, base.piece, &skip, judge, observe)?;
             self.refused.append(&mut found.refused);
             let holds = found.score.drop_from(&self.reference) <= self.allowed();
             let candidate = self.described(base, Some((&found, scheme)))?;
@@ -215,7 +236,9 @@ impl Search<'_> {
 
     /// A candidate with its recipe and reasons.
     fn described(
-        &self, base: &Base<'_>, quantization: Option<(&Quantization, &QuantizationScheme)>,
+        &self,
+        base: &Base<'_>,
+        quantization: Option<(&Quantization, &QuantizationScheme)>,
     ) -> Result<Candidate, PlanError> {
         let chip = self.request.chip;
         let float = price(&base.piece.graph, chip, Precision::AsIs)?;
@@ -230,7 +253,14 @@ impl Search<'_> {
         let Some((found, scheme)) = quantization else {
             let recipe = Recipe::new(Some(chip.id.clone()), self.request.seed, recipe);
             let graph = base.piece.graph.clone();
-            return Ok(Candidate { recipe, graph, steps, score: base.score, estimate: float, nodes: Vec::new() });
+            return Ok(Candidate {
+                recipe,
+                graph,
+                steps,
+                score: base.score,
+                estimate: float,
+                nodes: Vec::new(),
+            });
         };
         let estimate = price(&found.piece.graph, chip, Precision::AsIs)?;
         let gain = chip.float_mode().map(|_| float.latency / estimate.latency);
@@ -247,7 +277,8 @@ impl Search<'_> {
         let (mut held, mut lost) = (Vec::new(), Vec::new());
         for candidate in self.found {
             let drop = candidate.score.drop_from(&self.reference);
-            let slower = self.request.chip.float_mode().is_some() && candidate.estimate.latency > self.before.latency;
+            let slower = self.request.chip.float_mode().is_some()
+                && candidate.estimate.latency > self.before.latency;
             let why = if drop > allowed {
                 format!("loses {drop:.2} points where {allowed:.2} may go in the search")
             } else if slower {
@@ -257,13 +288,20 @@ impl Search<'_> {
                 held.push(candidate);
                 continue;
             };
-            let what = candidate.steps.iter().map(|it| it.what.clone()).collect::<Vec<_>>().join(", ");
+            let what =
+                candidate.steps.iter().map(|it| it.what.clone()).collect::<Vec<_>>().join(", ");
             self.refused.push(Refusal { what, where_: "the whole network".to_owned(), why });
             lost.push((drop, candidate));
         }
         lost.sort_by(|a, b| a.0.total_cmp(&b.0));
         let nearest = if held.is_empty() { lost.into_iter().next().map(|it| it.1) } else { None };
-        Plan { before: self.before, reference: self.reference, candidates: held, nearest, refused: self.refused }
+        Plan {
+            before: self.before,
+            reference: self.reference,
+            candidates: held,
+            nearest,
+            refused: self.refused,
+        }
     }
 }
 
@@ -281,21 +319,33 @@ fn price(graph: &Graph, chip: &Chip, precision: Precision) -> Result<Estimate, P
 
 fn heavy_nodes(graph: &Graph) -> Vec<String> {
     let heavy = |name: &str| matches!(name, "Conv" | "Gemm" | "MatMul");
-    graph.nodes().filter(|(_, it)| heavy(it.op.name())).map(|(_, it)| it.name.clone()).filter(|it| !it.is_empty()).collect()
+    graph
+        .nodes()
+        .filter(|(_, it)| heavy(it.op.name()))
+        .map(|(_, it)| it.name.clone())
+        .filter(|it| !it.is_empty())
+        .collect()
 }
 
 fn simplify_step() -> PlannedStep {
     PlannedStep {
         what: "simplify".to_owned(),
         where_: "the whole network".to_owned(),
-        why: "what can be folded need not run, and every later step sees the weights that do".to_owned(),
+        why: "what can be folded need not run, and every later step sees the weights that do"
+            .to_owned(),
         fidelity: Fidelity::Rounding,
         predicted_gain: None,
         measured_points: None,
     }
 }
 
-fn prune_step(chip: &Chip, before: &Estimate, groups: &[String], gain: f64, points: f64) -> PlannedStep {
+fn prune_step(
+    chip: &Chip,
+    before: &Estimate,
+    groups: &[String],
+    gain: f64,
+    points: f64,
+) -> PlannedStep {
     PlannedStep {
         what: "prune channels".to_owned(),
         where_: summary(groups),
@@ -312,7 +362,12 @@ fn prune_step(chip: &Chip, before: &Estimate, groups: &[String], gain: f64, poin
     }
 }
 
-fn quantize_step(found: &Quantization, scheme: &QuantizationScheme, gain: Option<f64>, points: f64) -> PlannedStep {
+fn quantize_step(
+    found: &Quantization,
+    scheme: &QuantizationScheme,
+    gain: Option<f64>,
+    points: f64,
+) -> PlannedStep {
     let done = found.nodes.iter().filter(|it| it.left_float_because.is_none()).count();
     let (weights, activations): (NumberType, NumberType) = scheme.types;
     PlannedStep {

@@ -18,12 +18,18 @@ pub(crate) type Widths = BTreeMap<String, usize>;
 /// # Errors
 /// [`PlanError::Unreachable`] if even the smallest widths cost more; whatever `count` reports.
 pub fn widths_for_share(
-    graph: &Graph, groups: &Groups, importance: &[Vec<f64>], grain: usize, share: f64, unit: &'static str,
+    graph: &Graph,
+    groups: &Groups,
+    importance: &[Vec<f64>],
+    grain: usize,
+    share: f64,
+    unit: &'static str,
     count: &dyn Fn(&Graph) -> Result<u64, PlanError>,
 ) -> Result<Widths, PlanError> {
     let whole = count(graph)?;
     let wanted = (share * whole as f64).floor() as u64;
-    let mut search = Greedy { graph, groups, importance, grain, count, widths: Widths::new(), cost: whole };
+    let mut search =
+        Greedy { graph, groups, importance, grain, count, widths: Widths::new(), cost: whole };
     let mut open: Vec<Option<Move>> = Vec::new();
     for at in 0..groups.all().len() {
         open.push(search.next_move(at)?);
@@ -37,7 +43,8 @@ pub fn widths_for_share(
         };
         // Earlier moves changed what this one saves: price it again before it is taken.
         let fresh = search.next_move(at)?;
-        let others = open.iter().enumerate().filter(|(i, _)| *i != at).filter_map(|(_, it)| it.as_ref());
+        let others =
+            open.iter().enumerate().filter(|(i, _)| *i != at).filter_map(|(_, it)| it.as_ref());
         let cheapest = others.map(|it| it.price).fold(f64::INFINITY, f64::min);
         match fresh {
             Some(it) if it.price <= cheapest => {
@@ -81,7 +88,8 @@ impl Greedy<'_> {
             let mut widths = self.widths.clone();
             widths.insert(group.name.clone(), width);
             let removed = least_important(self.groups, self.importance, &widths)?;
-            let lost = lost_importance(&self.importance[at], width) - lost_importance(&self.importance[at], now);
+            let lost = lost_importance(&self.importance[at], width)
+                - lost_importance(&self.importance[at], now);
             let pruned = remove_channels(self.graph, self.groups.clone(), removed)?;
             let cost = (self.count)(&pruned.graph)?;
             if cost < self.cost {
@@ -126,7 +134,11 @@ mod tests {
     }
 
     fn parameters(graph: &Graph) -> Result<u64, PlanError> {
-        Ok(graph.values().filter_map(|(_, it)| it.constant.as_ref()).map(|it| it.len() as u64).sum())
+        Ok(graph
+            .values()
+            .filter_map(|(_, it)| it.constant.as_ref())
+            .map(|it| it.len() as u64)
+            .sum())
     }
 
     #[test]
@@ -135,10 +147,20 @@ mod tests {
         let groups = groups(&graph).unwrap();
         let importance = importance(&graph, &groups, Criterion::L2);
         for (share, grain) in [(0.8, 2), (0.5, 2), (0.5, 4), (0.3, 1)] {
-            let widths = widths_for_share(&graph, &groups, &importance, grain, share, "parameters", &parameters).unwrap();
+            let widths = widths_for_share(
+                &graph,
+                &groups,
+                &importance,
+                grain,
+                share,
+                "parameters",
+                &parameters,
+            )
+            .unwrap();
             assert!(widths.values().all(|it| it % grain == 0), "{widths:?}");
             let removed = least_important(&groups, &importance, &widths).unwrap();
-            let left = parameters(&remove_channels(&graph, groups.clone(), removed).unwrap().graph).unwrap();
+            let left = parameters(&remove_channels(&graph, groups.clone(), removed).unwrap().graph)
+                .unwrap();
             assert!(left as f64 <= share * 48.0, "{share} of 48 by {widths:?}: {left}");
         }
     }
@@ -148,7 +170,9 @@ mod tests {
         let graph = network();
         let groups = groups(&graph).unwrap();
         let importance = importance(&graph, &groups, Criterion::L2);
-        let error = widths_for_share(&graph, &groups, &importance, 4, 0.01, "parameters", &parameters).unwrap_err();
+        let error =
+            widths_for_share(&graph, &groups, &importance, 4, 0.01, "parameters", &parameters)
+                .unwrap_err();
         assert!(matches!(error, PlanError::Unreachable { .. }), "{error}");
     }
 }

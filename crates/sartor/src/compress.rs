@@ -60,7 +60,11 @@ impl Session<'_> {
     /// # Errors
     /// Data, networks and chips that cannot be worked with.
     pub fn compress(
-        &self, model: &Model, chip: &Chip, spec: &DataSpec, limits: &Limits,
+        &self,
+        model: &Model,
+        chip: &Chip,
+        spec: &DataSpec,
+        limits: &Limits,
     ) -> Result<Compressed, Error> {
         let clean = model.simplified()?;
         let calibration = self.samples(&clean, spec, "calibration")?;
@@ -76,12 +80,22 @@ impl Session<'_> {
             calibration: &calibration,
         };
         self.progress.begin("searching", None);
-        let result = plan(&request, &mut judge, &mut |Event::Trying(what)| self.progress.begin(what, None));
+        let result =
+            plan(&request, &mut judge, &mut |Event::Trying(what)| self.progress.begin(what, None));
         self.progress.end();
         let plan = self.or_interrupted(result)?;
         let float = self.predictions("the original on the test split", &clean, &test)?;
         let chosen = self.verify(model, &plan, &float, &test, limits)?;
-        let findings = Findings { session: self, model, clean: &clean, chip, spec, limits, plan: &plan, chosen: &chosen };
+        let findings = Findings {
+            session: self,
+            model,
+            clean: &clean,
+            chip,
+            spec,
+            limits,
+            plan: &plan,
+            chosen: &chosen,
+        };
         let record = record(&findings)?;
         Ok(Compressed { model: chosen.model, bytes: chosen.bytes, record })
     }
@@ -125,7 +139,12 @@ impl Session<'_> {
     /// Writes and reads back one candidate after another, fastest first, and takes the first that holds every
     /// limit on the test split.
     fn verify(
-        &self, model: &Model, plan: &Plan, float: &Predictions, test: &BoundSamples, limits: &Limits,
+        &self,
+        model: &Model,
+        plan: &Plan,
+        float: &Predictions,
+        test: &BoundSamples,
+        limits: &Limits,
     ) -> Result<Chosen, Error> {
         let mut refused = Vec::new();
         let mut best: Option<Chosen> = None;
@@ -180,9 +199,14 @@ fn evaluation(own: &Predictions, float: &Predictions) -> Result<Option<Evaluatio
 
 /// The limits that a written candidate breaks.
 fn misses(
-    candidate: &Candidate, own: &Predictions, float: &Predictions, bytes: u64, limits: &Limits,
+    candidate: &Candidate,
+    own: &Predictions,
+    float: &Predictions,
+    bytes: u64,
+    limits: &Limits,
 ) -> Vec<String> {
-    let percent = |it: &Predictions| it.correct().map(|hits| 100.0 * hits as f64 / it.len().max(1) as f64);
+    let percent =
+        |it: &Predictions| it.correct().map(|hits| 100.0 * hits as f64 / it.len().max(1) as f64);
     let mut misses = Vec::new();
     let allowed = limits.max_drop.unwrap_or(DEFAULT_DROP);
     let drop = match (percent(float), percent(own)) {
@@ -191,7 +215,8 @@ fn misses(
     };
     // Accuracies are ratios of counts: the comparison must not fail by a rounding of the last bit.
     if drop > allowed + 1e-9 {
-        misses.push(format!("it loses {drop:.2} points on the test split, {allowed:.2} are allowed"));
+        misses
+            .push(format!("it loses {drop:.2} points on the test split, {allowed:.2} are allowed"));
     }
     if let (Some(least), Some(after)) = (limits.min_accuracy, percent(own))
         && after < least
@@ -200,7 +225,10 @@ fn misses(
     }
     let latency = candidate.estimate.latency;
     if limits.max_latency.is_some_and(|it| latency.0 > it) {
-        misses.push(format!("its estimated latency is {latency}, bound by {}", candidate.estimate.bound));
+        misses.push(format!(
+            "its estimated latency is {latency}, bound by {}",
+            candidate.estimate.bound
+        ));
     }
     if limits.max_size.is_some_and(|it| bytes > it) {
         misses.push(format!("its file has {bytes} bytes"));
@@ -223,9 +251,11 @@ struct Validation<'a> {
 impl<'a> Validation<'a> {
     fn new(session: &'a Session<'a>, graph: &Graph, all: BoundSamples) -> Result<Self, Error> {
         let count = all.set().len();
-        let picked: Vec<usize> = (0..count.min(RANKING)).map(|i| i * count / count.min(RANKING)).collect();
+        let picked: Vec<usize> =
+            (0..count.min(RANKING)).map(|i| i * count / count.min(RANKING)).collect();
         let few = BoundSamples::bind(graph, &all.set().subset(&picked), &session.interrupt)?;
-        let reference = [Predictions::of(graph, &all, &Silent)?, Predictions::of(graph, &few, &Silent)?];
+        let reference =
+            [Predictions::of(graph, &all, &Silent)?, Predictions::of(graph, &few, &Silent)?];
         Ok(Validation { session, all, few, reference })
     }
 

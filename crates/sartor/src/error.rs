@@ -131,9 +131,11 @@ impl Error {
             Error::Chip(_) => Kind::Input,
             Error::Compress(it) => compress_kind(it),
             Error::Plan(PlanError::Compress(it)) => compress_kind(it),
-            Error::Unsupported(_) | Error::Engine(_) | Error::Cost(_) | Error::Plan(_) | Error::Export { .. } => {
-                Kind::Unsupported
-            }
+            Error::Unsupported(_)
+            | Error::Engine(_)
+            | Error::Cost(_)
+            | Error::Plan(_)
+            | Error::Export { .. } => Kind::Unsupported,
             Error::Exists(_) | Error::Write { .. } => Kind::Output,
             Error::Interrupted => Kind::Interrupted,
             Error::Bug(_) => Kind::Bug,
@@ -143,7 +145,10 @@ impl Error {
 
 fn compress_kind(error: &CompressError) -> Kind {
     match error {
-        CompressError::Graph(_) | CompressError::Pass(_) | CompressError::Infer(_) | CompressError::Verify(_) => Kind::Bug,
+        CompressError::Graph(_)
+        | CompressError::Pass(_)
+        | CompressError::Infer(_)
+        | CompressError::Verify(_) => Kind::Bug,
         CompressError::Run(_) => Kind::Unsupported,
         _ => Kind::Input,
     }

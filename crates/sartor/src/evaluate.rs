@@ -48,7 +48,11 @@ impl Predictions {
     /// # Errors
     /// [`Error::Unsupported`] before anything runs; [`Error::Invalid`] where the first output is not a
     /// score by class; [`Error::Interrupted`].
-    pub fn of(graph: &Graph, samples: &BoundSamples, progress: &dyn Progress) -> Result<Self, Error> {
+    pub fn of(
+        graph: &Graph,
+        samples: &BoundSamples,
+        progress: &dyn Progress,
+    ) -> Result<Self, Error> {
         let mut runner = Runner::new(graph)?;
         let mut all = Predictions { scores: Vec::new(), classes: 0, labels: Some(Vec::new()) };
         for item in samples.batches(runner.batch) {
@@ -90,7 +94,10 @@ impl Predictions {
 
     /// Mean Kullback-Leibler divergence, in nats, of the softmax of these scores from that of `reference`.
     pub fn divergence(&self, reference: &Predictions) -> f64 {
-        let rows = reference.scores.chunks(self.classes.max(1)).zip(self.scores.chunks(self.classes.max(1)));
+        let rows = reference
+            .scores
+            .chunks(self.classes.max(1))
+            .zip(self.scores.chunks(self.classes.max(1)));
         let total: f64 = rows.map(|(p, q)| kl(&log_softmax(p), &log_softmax(q))).sum();
         total / self.len().max(1) as f64
     }
@@ -115,13 +122,17 @@ impl Predictions {
                 self.classes
             )));
         }
-        let right = |it: &Predictions| -> Vec<bool> { it.best().iter().zip(labels).map(|(a, b)| a == b).collect() };
+        let right = |it: &Predictions| -> Vec<bool> {
+            it.best().iter().zip(labels).map(|(a, b)| a == b).collect()
+        };
         let own = right(self);
         let correct = own.iter().filter(|it| **it).count();
         let (low, high) = wilson(correct, self.len());
         let paired = against.map(|it| {
             let other = right(it);
-            let count = |mine: bool| own.iter().zip(&other).filter(|(a, b)| **a == mine && **b != mine).count();
+            let count = |mine: bool| {
+                own.iter().zip(&other).filter(|(a, b)| **a == mine && **b != mine).count()
+            };
             [count(true), count(false)]
         });
         Ok(Evaluation {
@@ -137,7 +148,9 @@ impl Predictions {
 
     fn top5(&self, labels: &[usize]) -> f64 {
         let rows = self.scores.chunks(self.classes).zip(labels);
-        let hits = rows.filter(|(row, label)| row.iter().filter(|it| **it > row[**label]).count() < 5).count();
+        let hits = rows
+            .filter(|(row, label)| row.iter().filter(|it| **it > row[**label]).count() < 5)
+            .count();
         100.0 * hits as f64 / self.len() as f64
     }
 }
@@ -210,12 +223,15 @@ fn resized(array: &Array, rows: usize) -> Array {
 /// The first output as rows of scores.
 fn scores(output: Option<Array>, count: usize) -> Result<(Vec<f32>, usize), Error> {
     let wrong = |what: String| {
-        Error::Invalid(format!("the first output is {what}, expected one row of class scores for each sample"))
+        Error::Invalid(format!(
+            "the first output is {what}, expected one row of class scores for each sample"
+        ))
     };
     let Some(output) = output else { return Err(wrong("missing".to_owned())) };
     let shape = output.shape.clone();
     let classes: usize = shape.iter().skip(1).product();
-    let rows = shape.first() == Some(&count) && shape.iter().skip(1).filter(|it| **it != 1).count() <= 1;
+    let rows =
+        shape.first() == Some(&count) && shape.iter().skip(1).filter(|it| **it != 1).count() <= 1;
     match output.as_f32() {
         Some(values) if rows && classes > 1 => Ok((values.to_vec(), classes)),
         _ => Err(wrong(format!("{} {shape:?}", output.dtype()))),
@@ -262,7 +278,10 @@ mod tests {
         // Newcombe 1998, table I, method 3: 81 of 263 and 0 of 20.
         for (hits, count, low, high) in [(81, 263, 0.2553, 0.3662), (0, 20, 0.0, 0.1611)] {
             let interval = wilson(hits, count);
-            assert!((interval.0 - low).abs() < 5e-5 && (interval.1 - high).abs() < 5e-5, "{interval:?}");
+            assert!(
+                (interval.0 - low).abs() < 5e-5 && (interval.1 - high).abs() < 5e-5,
+                "{interval:?}"
+            );
         }
     }
 

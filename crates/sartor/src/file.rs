@@ -38,7 +38,9 @@ pub fn read_text(path: &Path) -> Result<String, Error> {
 /// # Errors
 /// [`Error::Exists`], or [`Error::Write`] with the path; then nothing is left behind.
 pub fn write_atomically(
-    path: &Path, force: bool, fill: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>,
+    path: &Path,
+    force: bool,
+    fill: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>,
 ) -> Result<(), Error> {
     if path.exists() && !force {
         return Err(Error::Exists(path.to_owned()));
@@ -90,7 +92,8 @@ impl OutputFolder {
         if full && !force {
             return Err(Error::Exists(target.to_owned()));
         }
-        let parent = target.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent =
+            target.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::create_dir_all(parent).map_err(error)?;
         let work = tempfile::Builder::new().prefix(".sartor-").tempdir_in(parent).map_err(error)?;
         Ok(OutputFolder { work, target: target.to_owned(), force })
@@ -111,7 +114,8 @@ impl OutputFolder {
             #[cfg(unix)]
             {
                 use std::os::unix::fs::PermissionsExt;
-                fs::set_permissions(self.work.path(), fs::Permissions::from_mode(0o755)).map_err(error)?;
+                fs::set_permissions(self.work.path(), fs::Permissions::from_mode(0o755))
+                    .map_err(error)?;
             }
             let work = self.work.keep();
             return fs::rename(&work, &self.target).map_err(error);
@@ -151,7 +155,10 @@ mod tests {
             it.write_all(b"half")?;
             Err(io::Error::other("the disk is full"))
         });
-        assert_eq!(full.unwrap_err().to_string(), format!("cannot write `{}`: the disk is full", path.display()));
+        assert_eq!(
+            full.unwrap_err().to_string(),
+            format!("cannot write `{}`: the disk is full", path.display())
+        );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
@@ -159,7 +166,9 @@ mod tests {
     fn nothing_is_overwritten_without_force() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
-        for (force, text, kept) in [(false, "one", "one"), (false, "two", "one"), (true, "three", "three")] {
+        for (force, text, kept) in
+            [(false, "one", "one"), (false, "two", "one"), (true, "three", "three")]
+        {
             let result = write_atomically(&path, force, |it| it.write_all(text.as_bytes()));
             assert_eq!(result.is_ok(), text == kept);
             assert_eq!(fs::read_to_string(&path).unwrap(), kept);

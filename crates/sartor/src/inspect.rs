@@ -58,7 +58,11 @@ pub fn inspect(model: &Model) -> Result<Inspection, Error> {
     for (_, node) in model.graph.nodes() {
         *operators.entry(node.op.name().to_owned()).or_default() += 1;
         if let Op::Opaque(it) = &node.op {
-            let name = if it.domain.is_empty() { it.name.clone() } else { format!("{}.{}", it.domain, it.name) };
+            let name = if it.domain.is_empty() {
+                it.name.clone()
+            } else {
+                format!("{}.{}", it.domain, it.name)
+            };
             *opaque.entry(name).or_default() += 1;
         }
     }
@@ -88,7 +92,8 @@ pub(crate) fn ports(graph: &Graph, ids: &[ValueId]) -> Vec<Port> {
 }
 
 fn has_weight(graph: &Graph, node: &sartor_ir::Node) -> bool {
-    matches!(node.op, Op::Conv(_) | Op::Gemm(_) | Op::MatMul) && graph.constant_input(node, 1).is_some()
+    matches!(node.op, Op::Conv(_) | Op::Gemm(_) | Op::MatMul)
+        && graph.constant_input(node, 1).is_some()
 }
 
 /// Elements of the constants that weighted operators read, behind `DequantizeLinear` too, each once.
@@ -97,10 +102,18 @@ pub(crate) fn parameters(graph: &Graph) -> u64 {
     for (_, node) in graph.nodes() {
         let weighted = matches!(
             node.op,
-            Op::Conv(_) | Op::Gemm(_) | Op::MatMul | Op::BatchNormalization(_) | Op::PRelu | Op::Opaque(_)
+            Op::Conv(_)
+                | Op::Gemm(_)
+                | Op::MatMul
+                | Op::BatchNormalization(_)
+                | Op::PRelu
+                | Op::Opaque(_)
         );
         for id in node.reads().filter(|_| weighted) {
-            let behind = graph.producer(id).map(|it| graph.node(it)).filter(|it| matches!(it.op, Op::DequantizeLinear(_)));
+            let behind = graph
+                .producer(id)
+                .map(|it| graph.node(it))
+                .filter(|it| matches!(it.op, Op::DequantizeLinear(_)));
             seen.insert(behind.and_then(|it| it.input(0)).unwrap_or(id));
         }
     }

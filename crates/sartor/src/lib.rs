@@ -40,8 +40,8 @@ pub use session::{PruneRequest, PruneResult, Session, Unit};
 // The vocabulary of the crates below, as far as it is part of this face.
 pub use sartor_chip::{Chip, ChipError, LibraryEntry, NumberType, library};
 pub use sartor_compress::{
-    ActivationFormat, ActivationType, QuantizeStatic, QuantizedNode, RangeMethod, Recipe, RecipeError, Step, TECHNIQUES,
-    WeightFormat,
+    ActivationFormat, ActivationType, QuantizeStatic, QuantizedNode, RangeMethod, Recipe,
+    RecipeError, Step, TECHNIQUES, WeightFormat,
     prune::{Criterion, Group, Groups, groups},
 };
 pub use sartor_cost::{Estimate, NodeCost, Precision};
@@ -49,4 +49,6 @@ pub use sartor_data::{DataError, DataSet, DataSpec, InputSpec, NamedArray, read_
 pub use sartor_engine::Array;
 pub use sartor_ir::{Graph, NodeId};
 pub use sartor_plan::quantization_scheme;
-pub use sartor_report::{Column, Record, Table, Terminal, Tone, format, to_html, to_json, to_terminal};
+pub use sartor_report::{
+    Column, Record, Table, Terminal, Tone, format, to_html, to_json, to_terminal,
+};

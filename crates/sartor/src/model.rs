@@ -66,8 +66,11 @@ impl Model {
     /// # Errors
     /// [`Error::Export`], [`Error::Exists`] and [`Error::Write`].
     pub fn save(&self, path: &Path, force: bool) -> Result<u64, Error> {
-        let stem = path.file_name().map_or_else(|| "model".to_owned(), |it| it.to_string_lossy().into_owned());
-        let options = ExportOptions { external_name: format!("{stem}.data"), ..ExportOptions::default() };
+        let stem = path
+            .file_name()
+            .map_or_else(|| "model".to_owned(), |it| it.to_string_lossy().into_owned());
+        let options =
+            ExportOptions { external_name: format!("{stem}.data"), ..ExportOptions::default() };
         let exported = sartor_onnx::export(&self.graph, &self.envelope, &options)
             .map_err(|source| Error::Export { path: path.to_owned(), source })?;
         if path.exists() && !force {
@@ -77,7 +80,9 @@ impl Model {
         if let Some(external) = &exported.external {
             let beside = path.with_file_name(&external.name);
             total += external.chunks.iter().map(|it| it.len() as u64).sum::<u64>();
-            write_atomically(&beside, force, |it| external.chunks.iter().try_for_each(|chunk| it.write_all(chunk)))?;
+            write_atomically(&beside, force, |it| {
+                external.chunks.iter().try_for_each(|chunk| it.write_all(chunk))
+            })?;
         }
         write_atomically(path, force, |it| it.write_all(&exported.model))?;
         Ok(total)

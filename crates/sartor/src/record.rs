@@ -6,8 +6,8 @@ use sartor_data::DataSpec;
 use sartor_ir::Graph;
 use sartor_plan::Plan;
 use sartor_report::record::{
-    Ceiling, ChipInfo, Fidelity, Figures, Limits, ModelInfo, NodeEstimate, Record, Refused, SCHEMA, StepRecord,
-    TensorInfo, Verdict,
+    Ceiling, ChipInfo, Fidelity, Figures, Limits, ModelInfo, NodeEstimate, Record, Refused, SCHEMA,
+    StepRecord, TensorInfo, Verdict,
 };
 
 use crate::{
@@ -105,7 +105,10 @@ fn chip_info(chip: &Chip, estimate: &Estimate) -> ChipInfo {
 fn data_words(it: &Findings<'_>) -> String {
     let samples = it.chosen.after.as_ref().map_or(0, |it| it.samples);
     let splits: Vec<_> = it.spec.splits().collect();
-    format!("{samples} samples of the split `test`; the search chose on other samples (splits: {})", splits.join(", "))
+    format!(
+        "{samples} samples of the split `test`; the search chose on other samples (splits: {})",
+        splits.join(", ")
+    )
 }
 
 fn verdict(it: &Findings<'_>) -> Verdict {
@@ -136,7 +139,12 @@ fn limits(limits: &crate::Limits) -> Limits {
     }
 }
 
-fn figures(estimate: &Estimate, parameters: u64, bytes: u64, measured: Option<&Evaluation>) -> Figures {
+fn figures(
+    estimate: &Estimate,
+    parameters: u64,
+    bytes: u64,
+    measured: Option<&Evaluation>,
+) -> Figures {
     Figures {
         top1: measured.map(|it| it.top1),
         top1_low: measured.map(|it| it.top1_low),

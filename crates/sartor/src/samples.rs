@@ -32,10 +32,17 @@ impl BoundSamples {
         for &id in graph.inputs() {
             let value = graph.value(id);
             let only = names.len() == 1 && graph.inputs().len() == 1;
-            let at = names.iter().position(|it| it.as_deref() == Some(&value.name)).or(only.then_some(0));
+            let at = names
+                .iter()
+                .position(|it| it.as_deref() == Some(&value.name))
+                .or(only.then_some(0));
             let Some(at) = at else {
                 let given: Vec<_> = names.iter().flatten().map(|it| format!("`{it}`")).collect();
-                let given = if given.is_empty() { "one unnamed input".to_owned() } else { given.join(", ") };
+                let given = if given.is_empty() {
+                    "one unnamed input".to_owned()
+                } else {
+                    given.join(", ")
+                };
                 return Err(Error::Invalid(format!(
                     "the network's input `{}` has no data: the data spec gives {given}; add `[inputs.\"{}\"]`",
                     value.name, value.name
@@ -60,11 +67,15 @@ impl BoundSamples {
     }
 
     /// Batches of at most `batch` samples as inputs of the network, with their labels.
-    pub fn batches(&self, batch: usize) -> impl Iterator<Item = Result<(Vec<Array>, Option<Vec<usize>>), Error>> {
+    pub fn batches(
+        &self,
+        batch: usize,
+    ) -> impl Iterator<Item = Result<(Vec<Array>, Option<Vec<usize>>), Error>> {
         self.set.batches(batch).map(|it| {
             self.interrupt.check()?;
             let Batch { mut inputs, labels, .. } = it?;
-            let arrays = self.order.iter().map(|&at| take(&mut inputs[at])).collect::<Result<_, _>>()?;
+            let arrays =
+                self.order.iter().map(|&at| take(&mut inputs[at])).collect::<Result<_, _>>()?;
             Ok((arrays, labels))
         })
     }
@@ -111,7 +122,9 @@ impl Samples for BoundSamples {
     }
 
     fn for_each(
-        &self, batch: usize, visit: &mut dyn FnMut(&[Array]) -> Result<(), CompressError>,
+        &self,
+        batch: usize,
+        visit: &mut dyn FnMut(&[Array]) -> Result<(), CompressError>,
     ) -> Result<(), CompressError> {
         for item in self.batches(batch) {
             let (arrays, _) = item.map_err(|it| CompressError::Samples(it.to_string()))?;

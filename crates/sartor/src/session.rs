@@ -4,8 +4,7 @@ use std::path::Path;
 
 use sartor_chip::Chip;
 use sartor_compress::{
-    Outcome, QuantizeStatic, Quantized, Recipe, Step, Workpiece,
-    RestoreStatistics,
+    Outcome, QuantizeStatic, Quantized, Recipe, RestoreStatistics, Step, Workpiece,
     prune::{Criterion, Keep, PruneChannels, Removed, groups, importance},
     quantize,
 };
@@ -16,9 +15,7 @@ use sartor_ir::Graph;
 use sartor_plan::widths_for_share;
 
 use crate::{
-    Error, Evaluation, Interrupt, Model, Predictions, Progress,
-    evaluate::Runner,
-    file::read_text,
+    Error, Evaluation, Interrupt, Model, Predictions, Progress, evaluate::Runner, file::read_text,
     samples::BoundSamples,
 };
 
@@ -88,7 +85,12 @@ impl Session<'_> {
     ///
     /// # Errors
     /// As [`BoundSamples::bind`], and a split that is not there.
-    pub fn samples(&self, graph: &Graph, spec: &DataSpec, split: &str) -> Result<BoundSamples, Error> {
+    pub fn samples(
+        &self,
+        graph: &Graph,
+        spec: &DataSpec,
+        split: &str,
+    ) -> Result<BoundSamples, Error> {
         BoundSamples::bind(graph, &spec.open(split)?, &self.interrupt)
     }
 
@@ -96,7 +98,12 @@ impl Session<'_> {
     ///
     /// # Errors
     /// As [`Predictions::of`].
-    pub fn predictions(&self, name: &str, graph: &Graph, samples: &BoundSamples) -> Result<Predictions, Error> {
+    pub fn predictions(
+        &self,
+        name: &str,
+        graph: &Graph,
+        samples: &BoundSamples,
+    ) -> Result<Predictions, Error> {
         self.progress.begin(&format!("running {name}"), Some(samples.set().len() as u64));
         let result = Predictions::of(graph, samples, self.progress);
         self.progress.end();
@@ -108,7 +115,11 @@ impl Session<'_> {
     /// # Errors
     /// As [`Predictions::of`] and [`Predictions::evaluate`].
     pub fn evaluate(
-        &self, model: &Model, against: Option<&Model>, spec: &DataSpec, split: &str,
+        &self,
+        model: &Model,
+        against: Option<&Model>,
+        spec: &DataSpec,
+        split: &str,
     ) -> Result<Evaluation, Error> {
         let run = |model: &Model| -> Result<Predictions, Error> {
             let graph = model.simplified()?;
@@ -140,7 +151,13 @@ impl Session<'_> {
     ///
     /// # Errors
     /// A shape that is not known.
-    pub fn analyze(&self, model: &Model, chip: &Chip, batch: usize, precision: Precision) -> Result<Estimate, Error> {
+    pub fn analyze(
+        &self,
+        model: &Model,
+        chip: &Chip,
+        batch: usize,
+        precision: Precision,
+    ) -> Result<Estimate, Error> {
         Ok(estimate(&model.simplified()?, chip, &Options { batch, precision })?)
     }
 
@@ -149,7 +166,10 @@ impl Session<'_> {
     /// # Errors
     /// As [`sartor_compress::quantize`].
     pub fn quantize(
-        &self, model: &Model, config: &QuantizeStatic, spec: &DataSpec,
+        &self,
+        model: &Model,
+        config: &QuantizeStatic,
+        spec: &DataSpec,
     ) -> Result<(Model, Quantized), Error> {
         let clean = model.simplified()?;
         let samples = self.samples(&clean, spec, "calibration")?;
@@ -169,10 +189,16 @@ impl Session<'_> {
     /// # Errors
     /// A share that cannot be reached; as [`sartor_compress::prune::prune`].
     pub fn prune(
-        &self, model: &Model, request: &PruneRequest, spec: Option<&DataSpec>,
+        &self,
+        model: &Model,
+        request: &PruneRequest,
+        spec: Option<&DataSpec>,
     ) -> Result<PruneResult, Error> {
         if !(request.share > 0.0 && request.share <= 1.0) {
-            return Err(Error::Usage(format!("the share to keep is {}, expected above 0 and at most 1", request.share)));
+            return Err(Error::Usage(format!(
+                "the share to keep is {}, expected above 0 and at most 1",
+                request.share
+            )));
         }
         let clean = model.simplified()?;
         let count = |graph: &Graph| {
@@ -184,13 +210,22 @@ impl Session<'_> {
         let all = groups(&clean)?;
         let importance = importance(&clean, &all, request.criterion);
         let name = if request.unit == Unit::Macs { "MACs" } else { "MAC slots" };
-        let widths = widths_for_share(&clean, &all, &importance, request.grain, request.share, name, &count)?;
+        let widths = widths_for_share(
+            &clean,
+            &all,
+            &importance,
+            request.grain,
+            request.share,
+            name,
+            &count,
+        )?;
         let keep = Keep::Widths(widths);
         let config = PruneChannels { criterion: request.criterion, grain: request.grain, keep };
         let mut steps = vec![Step::Simplify, Step::PruneChannels(config)];
         let samples = spec.map(|it| self.samples(&clean, it, "calibration")).transpose()?;
         if samples.is_some() {
-            steps.push(Step::RestoreStatistics(RestoreStatistics { variance: true, samples: None }));
+            steps
+                .push(Step::RestoreStatistics(RestoreStatistics { variance: true, samples: None }));
         }
         let recipe = Recipe::new(None, self.seed, steps);
         let (graph, outcomes) = self.replay(&model.graph, &recipe, samples.as_ref())?;
@@ -209,7 +244,12 @@ impl Session<'_> {
     ///
     /// # Errors
     /// A step that cannot be applied.
-    pub fn apply(&self, model: &Model, recipe: &Recipe, spec: Option<&DataSpec>) -> Result<Model, Error> {
+    pub fn apply(
+        &self,
+        model: &Model,
+        recipe: &Recipe,
+        spec: Option<&DataSpec>,
+    ) -> Result<Model, Error> {
         let needs = recipe.steps.iter().any(|it| it.technique().needs_samples);
         let samples = match spec {
             Some(spec) if needs => Some(self.samples(&model.graph, spec, "calibration")?),
@@ -219,7 +259,10 @@ impl Session<'_> {
     }
 
     fn replay(
-        &self, graph: &Graph, recipe: &Recipe, samples: Option<&BoundSamples>,
+        &self,
+        graph: &Graph,
+        recipe: &Recipe,
+        samples: Option<&BoundSamples>,
     ) -> Result<(Graph, Vec<Outcome>), Error> {
         let mut piece = Workpiece::new(graph.clone());
         let mut outcomes = Vec::new();
@@ -239,7 +282,10 @@ impl Session<'_> {
     }
 
     /// An error that was caused by the user's wish to stop is that.
-    pub(crate) fn or_interrupted<T, E: Into<Error>>(&self, result: Result<T, E>) -> Result<T, Error> {
+    pub(crate) fn or_interrupted<T, E: Into<Error>>(
+        &self,
+        result: Result<T, E>,
+    ) -> Result<T, Error> {
         match result {
             Err(_) if self.interrupt.is_raised() => Err(Error::Interrupted),
             other => other.map_err(Into::into),

@@ -52,7 +52,11 @@ pub(super) fn run(args: &Analyze, session: &Session<'_>, output: &Output) -> Res
         found.push(analysis(&session.analyze(&model, &chip, args.batch as usize, precision)?));
     }
     let text = || {
-        if let [one] = found.as_slice() { detailed(one, output) } else { side_by_side(&found, output) }
+        if let [one] = found.as_slice() {
+            detailed(one, output)
+        } else {
+            side_by_side(&found, output)
+        }
     };
     match found.as_slice() {
         [one] => output.result(one, text),
@@ -67,7 +71,11 @@ fn precision(chip: &Chip, assume: Option<&str>) -> Result<Precision, Error> {
     let mode = chip.compute.modes.iter().find(|it| it.weights == weights);
     let mode = mode.ok_or_else(|| {
         let known: Vec<_> = chip.compute.modes.iter().map(|it| it.weights.to_string()).collect();
-        Error::Usage(format!("{} has no arithmetic for {weights} weights; it has {}", chip.id, known.join(", ")))
+        Error::Usage(format!(
+            "{} has no arithmetic for {weights} weights; it has {}",
+            chip.id,
+            known.join(", ")
+        ))
     })?;
     Ok(Precision::As(mode.weights, mode.activations))
 }
@@ -117,7 +125,9 @@ fn summary(table: &mut Table, it: &[&Analysis]) {
     let fits = |fits: bool| if fits { "yes" } else { "no" }.to_owned();
     line("latency (estimate)", &|it| format::seconds(it.latency_s));
     line("bound by", &|it| it.bound.clone());
-    line("energy (estimate)", &|it| it.energy_j.map_or_else(|| "not known".to_owned(), format::joules));
+    line("energy (estimate)", &|it| {
+        it.energy_j.map_or_else(|| "not known".to_owned(), format::joules)
+    });
     line("MACs", &|it| format::count(it.macs));
     line("MAC slots", &|it| format::count(it.mac_slots));
     line("weights", &|it| format::bytes(it.weight_bytes));
@@ -128,7 +138,8 @@ fn summary(table: &mut Table, it: &[&Analysis]) {
 }
 
 fn side_by_side(found: &[Analysis], output: &Output) -> String {
-    let columns = std::iter::once(Column::text("")).chain(found.iter().map(|it| Column::prose(&it.chip)));
+    let columns =
+        std::iter::once(Column::text("")).chain(found.iter().map(|it| Column::prose(&it.chip)));
     let mut table = Table::new(columns);
     summary(&mut table, &found.iter().collect::<Vec<_>>());
     output.render(&table)
@@ -162,7 +173,10 @@ fn detailed(found: &Analysis, output: &Output) -> String {
     let mut text = format!("{} on {}\n\n", output.render(&head), found.chip);
     text = format!("{}\n\n{}", found.chip, text.replace(&format!(" on {}\n", found.chip), "\n"));
     text.push_str(&output.render(&nodes));
-    for (title, list) in [("runs elsewhere", &found.fallbacks), ("rests on low-confidence figures", &found.low_confidence)] {
+    for (title, list) in [
+        ("runs elsewhere", &found.fallbacks),
+        ("rests on low-confidence figures", &found.low_confidence),
+    ] {
         if !list.is_empty() {
             text.push_str(&format!("\n{title}:\n"));
             list.iter().for_each(|it| text.push_str(&format!("  {it}\n")));

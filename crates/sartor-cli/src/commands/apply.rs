@@ -1,10 +1,17 @@
 //! `sartor apply`: a recipe replayed.
 
-use sartor::{DataSpec, Error, Model, OutputFolder, Recipe, Session, format, read_text, write_atomically};
+use sartor::{
+    DataSpec, Error, Model, OutputFolder, Recipe, Session, format, read_text, write_atomically,
+};
 
 use crate::{args::Apply, commands::compress::check_folder, output::Output};
 
-pub(super) fn run(args: &Apply, session: &Session<'_>, output: &Output, force: bool) -> Result<(), Error> {
+pub(super) fn run(
+    args: &Apply,
+    session: &Session<'_>,
+    output: &Output,
+    force: bool,
+) -> Result<(), Error> {
     check_folder(&args.output, force)?;
     let text = read_text(&args.recipe)?;
     let recipe = Recipe::parse(&text).map_err(|it| Error::Recipe {
@@ -20,6 +27,10 @@ pub(super) fn run(args: &Apply, session: &Session<'_>, output: &Output, force: b
     let bytes = result.save(&folder.path().join("model.onnx"), true)?;
     write_atomically(&folder.path().join("recipe.toml"), true, |it| it.write_all(text.as_bytes()))?;
     folder.finish()?;
-    output.say(&format!("wrote {}: model.onnx ({}), recipe.toml", args.output.display(), format::bytes(bytes)));
+    output.say(&format!(
+        "wrote {}: model.onnx ({}), recipe.toml",
+        args.output.display(),
+        format::bytes(bytes)
+    ));
     Ok(())
 }

@@ -74,7 +74,8 @@ fn line(chip: &Chip) -> Line {
 /// Every figure of a chip with its source, as the tree that the JSON form has.
 fn one(chip: &Chip, output: &Output) -> Result<(), Error> {
     output.result(chip, || {
-        let mut table = Table::new([Column::text("figure"), Column::number("value"), Column::prose("source")]);
+        let mut table =
+            Table::new([Column::text("figure"), Column::number("value"), Column::prose("source")]);
         if let Ok(tree) = serde_json::to_value(chip) {
             rows(&mut table, "", &tree);
         }
@@ -92,10 +93,14 @@ fn rows(table: &mut Table, path: &str, tree: &serde_json::Value) {
     let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     match tree {
         Value::Object(map) if map.contains_key("value") && map.contains_key("provenance") => {
-            let source = format!("{} ({} confidence)", words(&map["provenance"]), words(&map["confidence"]));
+            let source =
+                format!("{} ({} confidence)", words(&map["provenance"]), words(&map["confidence"]));
             table.row([path.to_owned(), words(&map["value"]), source]);
         }
-        Value::Object(map) => map.iter().filter(|it| it.0 != "sources").for_each(|(key, it)| rows(table, &below(key), it)),
+        Value::Object(map) => map
+            .iter()
+            .filter(|it| it.0 != "sources")
+            .for_each(|(key, it)| rows(table, &below(key), it)),
         Value::Array(list) if list.iter().any(Value::is_object) => {
             list.iter().enumerate().for_each(|(i, it)| rows(table, &format!("{path}[{i}]"), it));
         }
@@ -111,7 +116,11 @@ fn words(value: &serde_json::Value) -> String {
     match value {
         Value::String(it) => it.clone(),
         Value::Array(list) => list.iter().map(words).collect::<Vec<_>>().join(", "),
-        Value::Object(map) => map.iter().map(|(key, it)| format!("{key} {}", words(it))).collect::<Vec<_>>().join(", "),
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, it)| format!("{key} {}", words(it)))
+            .collect::<Vec<_>>()
+            .join(", "),
         other => other.to_string(),
     }
 }

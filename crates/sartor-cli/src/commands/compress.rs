@@ -8,7 +8,12 @@ use crate::{
     output::Output,
 };
 
-pub(super) fn run(args: &Compress, session: &Session<'_>, output: &Output, force: bool) -> Result<u8, Error> {
+pub(super) fn run(
+    args: &Compress,
+    session: &Session<'_>,
+    output: &Output,
+    force: bool,
+) -> Result<u8, Error> {
     check_folder(&args.output, force)?;
     let limits = limits(&args.limits)?;
     let model = Model::load(&args.model)?;
@@ -17,7 +22,10 @@ pub(super) fn run(args: &Compress, session: &Session<'_>, output: &Output, force
     let result = session.compress(&model, &chip, &spec, &limits)?;
     session.write(&result, &args.output, force)?;
     show(&result, output)?;
-    output.say(&format!("wrote {}: model.onnx, recipe.toml, report.json, report.html", args.output.display()));
+    output.say(&format!(
+        "wrote {}: model.onnx, recipe.toml, report.json, report.html",
+        args.output.display()
+    ));
     Ok(code(&result))
 }
 
@@ -33,7 +41,10 @@ pub(super) fn show(result: &Compressed, output: &Output) -> Result<(), Error> {
 
 fn limits(args: &LimitArgs) -> Result<Limits, Error> {
     if !(args.max_drop >= 0.0 && args.max_drop <= 100.0) {
-        return Err(Error::Usage(format!("--max-drop is {}, expected points from 0 to 100", args.max_drop)));
+        return Err(Error::Usage(format!(
+            "--max-drop is {}, expected points from 0 to 100",
+            args.max_drop
+        )));
     }
     Ok(Limits {
         max_drop: Some(args.max_drop),

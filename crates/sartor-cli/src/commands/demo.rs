@@ -16,13 +16,19 @@ const IMAGES: &[u8] = include_bytes!("../../assets/digits-images.idx3-ubyte");
 const LABELS: &[u8] = include_bytes!("../../assets/digits-labels.idx1-ubyte");
 const SPEC: &str = include_str!("../../assets/digits.toml");
 
-pub(super) fn run(args: &Demo, session: &Session<'_>, output: &Output, force: bool) -> Result<u8, Error> {
+pub(super) fn run(
+    args: &Demo,
+    session: &Session<'_>,
+    output: &Output,
+    force: bool,
+) -> Result<u8, Error> {
     if let Some(folder) = &args.output {
         check_folder(folder, force)?;
     }
     output.say("1,797 handwritten digits (E. Alpaydin and C. Kaynak, UCI, CC BY 4.0) and a small network trained on them");
     let chip = session.chip(&args.chip)?;
-    let model = Model::from_bytes(Path::new("digits.onnx"), Bytes::from_static(NETWORK), Path::new("."))?;
+    let model =
+        Model::from_bytes(Path::new("digits.onnx"), Bytes::from_static(NETWORK), Path::new("."))?;
     let before = session.analyze(&model, &chip, 1, Precision::AsIs)?;
     output.say(&format!(
         "on {} it takes {} by estimate ({}), bound by {}",
@@ -36,13 +42,17 @@ pub(super) fn run(args: &Demo, session: &Session<'_>, output: &Output, force: bo
     }
     if let Some(folder) = &args.output {
         session.write(&result, folder, force)?;
-        output.say(&format!("wrote {}: model.onnx, recipe.toml, report.json, report.html", folder.display()));
+        output.say(&format!(
+            "wrote {}: model.onnx, recipe.toml, report.json, report.html",
+            folder.display()
+        ));
     }
     Ok(code(&result))
 }
 
 /// The images of each split, by position; the assets' ATTRIBUTION.md says how they were drawn.
-const SPLITS: &[(&str, std::ops::Range<usize>)] = &[("train", 0..1197), ("calibration", 1197..1397), ("test", 1397..1797)];
+const SPLITS: &[(&str, std::ops::Range<usize>)] =
+    &[("train", 0..1197), ("calibration", 1197..1397), ("test", 1397..1797)];
 
 /// Bytes of the header, and of one record, in the IDX files of images and of labels.
 const IMAGE_FILE: (usize, usize) = (16, 64);
@@ -56,10 +66,14 @@ fn data() -> Result<(tempfile::TempDir, DataSpec), Error> {
     };
     let folder = tempfile::tempdir().map_err(error(Path::new("a temporary folder")))?;
     for (name, range) in SPLITS {
-        for (kind, bytes, layout) in [("images", IMAGES, IMAGE_FILE), ("labels", LABELS, LABEL_FILE)] {
+        for (kind, bytes, layout) in
+            [("images", IMAGES, IMAGE_FILE), ("labels", LABELS, LABEL_FILE)]
+        {
             let path = folder.path().join(format!("{name}-{kind}.idx"));
             let part = records(bytes, layout, range.clone());
-            std::fs::File::create(&path).and_then(|mut it| it.write_all(&part)).map_err(error(&path))?;
+            std::fs::File::create(&path)
+                .and_then(|mut it| it.write_all(&part))
+                .map_err(error(&path))?;
         }
     }
     let spec = DataSpec::parse("digits.toml", SPEC, folder.path())?;
@@ -78,8 +92,15 @@ fn records(file: &[u8], (header, size): (usize, usize), range: std::ops::Range<u
 /// What to try next.
 fn table(result: &sartor::Compressed, output: &Output) -> String {
     let mut table = Table::new([Column::text(""), Column::text("")]);
-    let size = format!("{} to {}", format::bytes(result.record.before.bytes), format::bytes(result.record.after.bytes));
+    let size = format!(
+        "{} to {}",
+        format::bytes(result.record.before.bytes),
+        format::bytes(result.record.after.bytes)
+    );
     table.row(["file".to_owned(), size]);
-    table.row(["next".to_owned(), "sartor compress MODEL.onnx --chip ID --data SPEC.toml -o DIR".to_owned()]);
+    table.row([
+        "next".to_owned(),
+        "sartor compress MODEL.onnx --chip ID --data SPEC.toml -o DIR".to_owned(),
+    ]);
     output.render(&table)
 }

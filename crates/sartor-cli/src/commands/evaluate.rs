@@ -14,8 +14,12 @@ pub(super) fn run(args: &Evaluate, session: &Session<'_>, output: &Output) -> Re
 
 fn table(found: &Evaluation) -> Table {
     let mut table = Table::new([Column::text(""), Column::text("")]);
-    let interval = format!("{} to {}", format::percent(found.top1_low), format::percent(found.top1_high));
-    table.row(["top-1".to_owned(), format!("{} (95 % interval {interval})", format::percent(found.top1))]);
+    let interval =
+        format!("{} to {}", format::percent(found.top1_low), format::percent(found.top1_high));
+    table.row([
+        "top-1".to_owned(),
+        format!("{} (95 % interval {interval})", format::percent(found.top1)),
+    ]);
     if let Some(top5) = found.top5 {
         table.row(["top-5".to_owned(), format::percent(top5)]);
     }

@@ -19,7 +19,8 @@ pub(super) fn run(args: &GroupsArgs, output: &Output) -> Result<(), Error> {
     let model = Model::load(&args.model)?;
     let graph = model.simplified()?;
     let found = sartor::groups(&graph)?;
-    let names = |ids: &[sartor::NodeId]| ids.iter().map(|&it| graph.node(it).name.clone()).collect();
+    let names =
+        |ids: &[sartor::NodeId]| ids.iter().map(|&it| graph.node(it).name.clone()).collect();
     let line = |it: &sartor::Group| Line {
         name: it.name.clone(),
         channels: it.size(),

@@ -12,7 +12,9 @@ pub(super) fn run(args: &Inspect, output: &Output) -> Result<(), Error> {
 
 fn text(model: &Model, found: &Inspection, output: &Output) -> String {
     let mut table = Table::new([Column::text(""), Column::prose("")]);
-    let ports = |list: &[sartor::Port]| list.iter().map(|it| format!("{} {}", it.name, it.ty)).collect::<Vec<_>>().join("\n");
+    let ports = |list: &[sartor::Port]| {
+        list.iter().map(|it| format!("{} {}", it.name, it.ty)).collect::<Vec<_>>().join("\n")
+    };
     let counts = |list: &std::collections::BTreeMap<String, usize>| {
         let parts: Vec<_> = list.iter().map(|(name, n)| format!("{name} {n}")).collect();
         if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
@@ -30,7 +32,13 @@ fn text(model: &Model, found: &Inspection, output: &Output) -> String {
         ("not known, carried through", counts(&found.opaque)),
         ("cannot be run", list(&found.not_run)),
         ("quantizable layers", found.quantizable.to_string()),
-        ("channel groups", format!("{} may be pruned, {} may not (see `sartor groups`)", found.prunable[0], found.prunable[1])),
+        (
+            "channel groups",
+            format!(
+                "{} may be pruned, {} may not (see `sartor groups`)",
+                found.prunable[0], found.prunable[1]
+            ),
+        ),
         ("remarks", list(&found.diagnostics)),
     ] {
         table.row([key.to_owned(), value]);

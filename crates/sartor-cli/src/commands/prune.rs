@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use sartor::{Column, Criterion, DataSpec, Error, Model, PruneRequest, Session, Table, Unit, format};
+use sartor::{
+    Column, Criterion, DataSpec, Error, Model, PruneRequest, Session, Table, Unit, format,
+};
 use serde::Serialize;
 
 use crate::{
@@ -29,7 +31,12 @@ struct Outcome {
     groups: BTreeMap<String, Width>,
 }
 
-pub(super) fn run(args: &Prune, session: &Session<'_>, output: &Output, force: bool) -> Result<(), Error> {
+pub(super) fn run(
+    args: &Prune,
+    session: &Session<'_>,
+    output: &Output,
+    force: bool,
+) -> Result<(), Error> {
     check_output(&args.output, force)?;
     let request = request(args, session)?;
     let model = Model::load(&args.model)?;
@@ -70,11 +77,13 @@ fn request(args: &Prune, session: &Session<'_>) -> Result<PruneRequest, Error> {
 }
 
 fn text(outcome: &Outcome, output: &Output) -> String {
-    let mut table = Table::new([Column::text("group"), Column::number("channels"), Column::number("kept")]);
+    let mut table =
+        Table::new([Column::text("group"), Column::number("channels"), Column::number("kept")]);
     for (name, width) in outcome.groups.iter().filter(|it| it.1.after < it.1.before) {
         table.row([name.clone(), width.before.to_string(), width.after.to_string()]);
     }
-    let share = |after: u64, before: u64| format::percent(100.0 * after as f64 / before.max(1) as f64);
+    let share =
+        |after: u64, before: u64| format::percent(100.0 * after as f64 / before.max(1) as f64);
     format!(
         "{}\nMACs {} ({} of before), MAC slots {} ({} of before), parameters {}\n",
         output.render(&table),

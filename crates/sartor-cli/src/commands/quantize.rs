@@ -1,8 +1,8 @@
 //! `sartor quantize`: INT8 after training.
 
 use sartor::{
-    Column, DataSpec, Error, Model, QuantizeStatic, QuantizedNode, RangeMethod, Session, Table, format,
-    quantization_scheme,
+    Column, DataSpec, Error, Model, QuantizeStatic, QuantizedNode, RangeMethod, Session, Table,
+    format, quantization_scheme,
 };
 use serde::Serialize;
 
@@ -18,7 +18,12 @@ struct Outcome<'a> {
     nodes: &'a [QuantizedNode],
 }
 
-pub(super) fn run(args: &Quantize, session: &Session<'_>, output: &Output, force: bool) -> Result<(), Error> {
+pub(super) fn run(
+    args: &Quantize,
+    session: &Session<'_>,
+    output: &Output,
+    force: bool,
+) -> Result<(), Error> {
     check_output(&args.output, force)?;
     let config = configuration(args, session)?;
     let model = Model::load(&args.model)?;
@@ -46,7 +51,9 @@ fn configuration(args: &Quantize, session: &Session<'_>) -> Result<QuantizeStati
     });
     if let Some(wanted) = wanted {
         if let (Some(id), true) = (&args.chip, config.activations.dtype != wanted) {
-            return Err(Error::Usage(format!("{id} does not take these activations; leave --activations or --chip out")));
+            return Err(Error::Usage(format!(
+                "{id} does not take these activations; leave --activations or --chip out"
+            )));
         }
         config.activations.dtype = wanted;
     }

@@ -1,10 +1,17 @@
 //! `sartor run`: a network on given arrays.
 
-use sartor::{Error, Model, NamedArray, Session, from_array, read_npz, to_array, write_atomically, write_npz};
+use sartor::{
+    Error, Model, NamedArray, Session, from_array, read_npz, to_array, write_atomically, write_npz,
+};
 
 use crate::{args::Run, commands::check_output, output::Output};
 
-pub(super) fn run(args: &Run, session: &Session<'_>, output: &Output, force: bool) -> Result<(), Error> {
+pub(super) fn run(
+    args: &Run,
+    session: &Session<'_>,
+    output: &Output,
+    force: bool,
+) -> Result<(), Error> {
     check_output(&args.output, force)?;
     let model = Model::load(&args.model)?;
     let graph = model.simplified()?;
@@ -18,7 +25,8 @@ pub(super) fn run(args: &Run, session: &Session<'_>, output: &Output, force: boo
     }
     let results = session.run(&graph, &inputs)?;
     let named = graph.outputs().iter().zip(&results);
-    let named: Vec<NamedArray> = named.map(|(&id, it)| from_array(&graph.value(id).name, it)).collect();
+    let named: Vec<NamedArray> =
+        named.map(|(&id, it)| from_array(&graph.value(id).name, it)).collect();
     write_atomically(&args.output, force, |sink| {
         write_npz(sink, &named).map_err(|it| std::io::Error::other(it.to_string()))
     })?;
@@ -28,5 +36,8 @@ pub(super) fn run(args: &Run, session: &Session<'_>, output: &Output, force: boo
 
 fn missing(path: &std::path::Path, name: &str, arrays: &[NamedArray]) -> Error {
     let given: Vec<_> = arrays.iter().filter_map(|it| it.name.as_deref()).collect();
-    Error::Invalid(format!("`{}` has no array `{name}` for the network's input; it has {given:?}", path.display()))
+    Error::Invalid(format!(
+        "`{}` has no array `{name}` for the network's input; it has {given:?}",
+        path.display()
+    ))
 }
