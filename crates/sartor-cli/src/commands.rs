@@ -42,18 +42,3 @@ pub(crate) fn run(
     }?;
     Ok(exit_code::DONE)
 }
-
-/// Whether an output path can be written, asked before long work: it must not exist (unless `force`), and
-/// its folder must.
-fn check_output(path: &std::path::Path, force: bool) -> Result<(), Error> {
-    if path.exists() && !force {
-        return Err(Error::Exists(path.to_owned()));
-    }
-    let folder =
-        path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let source = std::io::Error::other(format!("its folder `{}` does not exist", folder.display()));
-    Err(Error::Write { path: path.to_owned(), source })
-}

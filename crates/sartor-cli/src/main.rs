@@ -7,7 +7,12 @@ mod failure;
 mod output;
 mod progress;
 
-use std::process::ExitCode;
+use std::{
+    any::Any,
+    io::Write,
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+};
 
 use clap::Parser;
 use sartor::{Error, Interrupt, Session};
@@ -17,13 +22,30 @@ use crate::{args::Cli, output::Output, progress::Bars};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(&cli.global);
-    match run(&cli, &output) {
+    match guarded(|| run(&cli, &output)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             failure::show(&error, output.terminal().width, output.terminal().color);
             ExitCode::from(exit_code::of(error.kind()))
         }
     }
+}
+
+/// A panic is a fault of ours, and is told as one; temporary files still go, by unwinding.
+fn guarded(work: impl FnOnce() -> Result<u8, Error>) -> Result<u8, Error> {
+    panic::set_hook(Box::new(|it| {
+        if let Some(place) = it.location() {
+            let _ = writeln!(std::io::stderr().lock(), "at {}:{}", place.file(), place.line());
+        }
+    }));
+    panic::catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|it| Err(Error::Bug(message(it.as_ref()))))
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|it| (*it).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without words".to_owned())
 }
 
 fn run(cli: &Cli, output: &Output) -> Result<u8, Error> {
@@ -47,4 +69,17 @@ fn run(cli: &Cli, output: &Output) -> Result<u8, Error> {
     let bars = Bars::new(cli.global.quiet);
     let session = Session { progress: &bars, interrupt, seed: cli.global.seed };
     commands::run(&cli.command, &session, output, cli.global.force)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_fault_of_ours() {
+        let absent: Option<u8> = None;
+        let error = guarded(|| Ok(absent.expect("a number"))).unwrap_err();
+        assert_eq!(exit_code::of(error.kind()), exit_code::BUG);
+        assert_eq!(error.to_string(), "a number; this is a fault of Sartor, please report it");
+    }
 }

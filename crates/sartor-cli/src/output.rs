@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::args::{Color, Format, Global};
 
 /// Where and how a command prints.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Output {
     format: Format,
     quiet: bool,

@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rayon::prelude::*;
 use sartor_engine::Array;
 use sartor_ir::{Graph, NodeId, Op, Tensor, ValueId, infer, verify};
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ use crate::{
     CompressError, Samples,
     calibrate::observe,
     prune::{Kept, node_name},
+    samples::First,
 };
 
 /// The step `restore-statistics`.
@@ -72,6 +74,7 @@ pub fn restore_statistics(
     samples: &dyn Samples,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Restored, CompressError> {
+    let samples = &First::of(samples, step.samples);
     let mut restored =
         Restored { graph: graph.clone(), corrected: Vec::new(), skipped: Vec::new() };
     let levels = levels(graph);
@@ -151,11 +154,15 @@ impl Moments {
         let inner: usize = array.shape[2..].iter().product();
         self.sums.resize(*channels, 0.0);
         self.squares.resize(*channels, 0.0);
-        for (i, run) in values.chunks_exact(inner.max(1)).enumerate() {
-            let channel = i % channels;
-            self.sums[channel] += run.iter().map(|&it| f64::from(it)).sum::<f64>();
-            self.squares[channel] +=
-                run.iter().map(|&it| f64::from(it) * f64::from(it)).sum::<f64>();
+        // A channel is summed image by image in order, whatever the number of threads.
+        let of = |channel: usize| {
+            let runs = values.chunks_exact(inner.max(1)).skip(channel).step_by(*channels);
+            runs.map(sums).fold((0.0, 0.0), |(a, b), (c, d)| (a + c, b + d))
+        };
+        let found: Vec<(f64, f64)> = (0..*channels).into_par_iter().map(of).collect();
+        for (channel, (sum, square)) in found.into_iter().enumerate() {
+            self.sums[channel] += sum;
+            self.squares[channel] += square;
         }
         self.count += (array.shape[0] * inner) as f64;
     }
@@ -177,6 +184,18 @@ impl Moments {
         let pick = |list: &[f64]| kept.iter().filter_map(|&i| list.get(i).copied()).collect();
         Moments { count: self.count, sums: pick(&self.sums), squares: pick(&self.squares) }
     }
+}
+
+/// Sum and sum of squares, in eight interleaved parts so that the additions do not wait for each other.
+fn sums(run: &[f32]) -> (f64, f64) {
+    let (mut sum, mut square) = ([0.0; 8], [0.0; 8]);
+    for eight in run.chunks(8) {
+        for (i, &it) in eight.iter().enumerate() {
+            sum[i] += f64::from(it);
+            square[i] += f64::from(it) * f64::from(it);
+        }
+    }
+    (sum.iter().sum(), square.iter().sum())
 }
 
 /// The moments of some values of `graph` over all samples.
@@ -363,7 +382,7 @@ mod tests {
     }
 
     fn restore(pruned: &crate::prune::Pruned, reference: &Graph, variance: bool) -> Restored {
-        let step = RestoreStatistics { variance };
+        let step = RestoreStatistics { variance, samples: None };
         restore_statistics(
             &pruned.graph,
             reference,

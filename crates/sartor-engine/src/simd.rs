@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub(crate) use conv::{ConvShape, PackedConv};
 pub use elementwise::{Grid, abs_max, fake_quantize, min_max, quantize_i8, quantize_u8};
 pub(crate) use elementwise::{activate, activate_in_place, add, add_in_place};
-pub(crate) use matmul::{Bias, Strided, gemm};
+pub(crate) use matmul::{Strided, gemm};
 
 /// A set of instructions, poorest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

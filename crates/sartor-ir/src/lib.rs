@@ -43,7 +43,8 @@ pub use integer::{IntegerTensor, Scalar};
 pub use op::{
     Arity, AutoPad, BatchNormalization, Binary, Cast, Concat, ConstantOfShape, Conv, Flatten,
     Gather, Gemm, GlobalPool, Op, Opaque, Pad, PadMode, Pool, PoolKind, QuantizeLinear, Reduce,
-    ReduceKind, Reshape, Shape, Softmax, Spatial, Split, Transpose, Unary, Variadic, normalize_axis, slice_bounds,
+    ReduceKind, Reshape, Shape, Softmax, Spatial, Split, Transpose, Unary, Variadic,
+    normalize_axis, slice_bounds,
 };
 pub use pass::{Evaluate, Fidelity, Pass, PassError, PassRun, run_passes};
 pub use shape::{Dim, TensorType, broadcast};

@@ -17,11 +17,11 @@ mod reduce;
 pub use conv::{AutoPad, Conv, Spatial};
 pub use elementwise::{Binary, Cast, Unary, Variadic};
 pub use gemm::Gemm;
-pub use layout::{
-    Concat, ConstantOfShape, Flatten, Gather, Pad, PadMode, Reshape, Shape, Split, Transpose, normalize_axis,
-    slice_bounds,
-};
 pub(crate) use layout::normalize_axes;
+pub use layout::{
+    Concat, ConstantOfShape, Flatten, Gather, Pad, PadMode, Reshape, Shape, Split, Transpose,
+    normalize_axis, slice_bounds,
+};
 pub use norm::{BatchNormalization, Softmax};
 pub use opaque::Opaque;
 pub use pool::{GlobalPool, Pool, PoolKind};

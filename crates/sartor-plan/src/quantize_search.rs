@@ -45,7 +45,7 @@ pub(crate) fn search(
         let found = Quantization { step, piece: quantized, score, nodes, refused: Vec::new() };
         match &best {
             Some((old, _)) if old.score.divergence <= score.divergence => {
-                losers.push((name, score))
+                losers.push((name, score));
             }
             _ => {
                 if let Some((old, old_name)) = best.replace((found, name)) {

@@ -1,6 +1,6 @@
 //! From the chip's arithmetic to the configuration of a technique.
 
-use sartor_chip::{Chip, Granularity, NumberType, Scheme};
+use sartor_chip::{Chip, Granularity, NumberType, Quirk, Scheme};
 use sartor_compress::{ActivationFormat, ActivationType, QuantizeStatic, WeightFormat};
 
 /// How a chip wants convolutions and matrix products quantized.
@@ -43,7 +43,7 @@ pub fn quantization_scheme(chip: &Chip) -> Result<QuantizationScheme, String> {
         ),
         Some(float) => {
             let gain = rate / chip.rate(float);
-            let bytes = f64::from(32u8) / scheme.weights.bits() as f64;
+            let bytes = f64::from(32u8) / f64::from(scheme.weights.bits());
             if gain <= 1.0 {
                 return Err(format!(
                     "{} is no faster in {} than in float",
@@ -64,12 +64,17 @@ pub fn quantization_scheme(chip: &Chip) -> Result<QuantizationScheme, String> {
     })
 }
 
-/// Activation types that the chip's runtime is known to run slowly, as a reason not to choose them.
+/// Activation types that the chip's runtime is known to run slower than floats, as a reason not to choose them.
 fn quirks(chip: &Chip, scheme: &Scheme) -> String {
     let other = if scheme.activations == NumberType::U8 { NumberType::I8 } else { NumberType::U8 };
-    chip.quirks_of(scheme.weights, other)
-        .map(|it| format!("; {other} activations avoided: {}", it.text))
-        .collect()
+    let slow = |it: &&Quirk| {
+        it.activations == Some(other)
+            && it.speed_over_float.as_ref().is_some_and(|it| it.value < 1.0)
+    };
+    let slow = chip.quirks_of(scheme.weights, other).filter(slow);
+    let words: Vec<_> =
+        slow.map(|it| format!("; {other} activations avoided: {}", it.text)).collect();
+    words.concat()
 }
 
 fn configuration(scheme: &Scheme) -> QuantizeStatic {

@@ -88,6 +88,8 @@ pub struct Candidate {
     pub estimate: Estimate,
     /// What became of each node, if it was quantized.
     pub nodes: Vec<QuantizedNode>,
+    /// Variants of its steps that were tried and did worse.
+    pub refused: Vec<Refusal>,
 }
 
 /// Every combination that holds the limit, fastest first, and what was refused.
@@ -260,6 +262,7 @@ impl Search<'_> {
                 score: base.score,
                 estimate: float,
                 nodes: Vec::new(),
+                refused: Vec::new(),
             });
         };
         let estimate = price(&found.piece.graph, chip, Precision::AsIs)?;
@@ -267,8 +270,9 @@ impl Search<'_> {
         steps.push(quantize_step(found, scheme, gain, -found.score.drop_from(&base.score)));
         recipe.push(found.step.clone());
         let recipe = Recipe::new(Some(chip.id.clone()), self.request.seed, recipe);
-        let (graph, nodes) = (found.piece.graph.clone(), found.nodes.clone());
-        Ok(Candidate { recipe, graph, steps, score: found.score, estimate, nodes })
+        let (graph, nodes, refused) =
+            (found.piece.graph.clone(), found.nodes.clone(), found.refused.clone());
+        Ok(Candidate { recipe, graph, steps, score: found.score, estimate, nodes, refused })
     }
 
     fn finish(mut self) -> Plan {
@@ -281,6 +285,8 @@ impl Search<'_> {
                 && candidate.estimate.latency > self.before.latency;
             let why = if drop > allowed {
                 format!("loses {drop:.2} points where {allowed:.2} may go in the search")
+            } else if candidate.estimate.fallbacks.len() > self.before.fallbacks.len() {
+                format!("sends work to the host: {}", candidate.estimate.fallbacks.join("; "))
             } else if slower {
                 let ratio = candidate.estimate.latency / self.before.latency;
                 format!("would be {ratio:.2}× as slow on the chip as the network that came in")

@@ -45,7 +45,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: ImportError,
+        source: Box<ImportError>,
     },
     /// A chip that is not known, or a chip file with a fault.
     #[error(transparent)]
@@ -92,7 +92,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What is in the way.
-        source: ExportError,
+        source: Box<ExportError>,
     },
     /// A file that is there already.
     #[error("`{path}` exists already; use --force to overwrite it", path = .0.display())]
@@ -127,10 +127,9 @@ impl Error {
             | Error::Import { .. }
             | Error::Data(_)
             | Error::Invalid(_)
-            | Error::Recipe { .. } => Kind::Input,
-            Error::Chip(_) => Kind::Input,
-            Error::Compress(it) => compress_kind(it),
-            Error::Plan(PlanError::Compress(it)) => compress_kind(it),
+            | Error::Recipe { .. }
+            | Error::Chip(_) => Kind::Input,
+            Error::Compress(it) | Error::Plan(PlanError::Compress(it)) => compress_kind(it),
             Error::Unsupported(_)
             | Error::Engine(_)
             | Error::Cost(_)

@@ -42,11 +42,8 @@ pub fn write_atomically(
     force: bool,
     fill: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>,
 ) -> Result<(), Error> {
-    if path.exists() && !force {
-        return Err(Error::Exists(path.to_owned()));
-    }
+    check_output(path, force)?;
     let error = |source| Error::Write { path: path.to_owned(), source };
-    let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     builder.prefix(".sartor-");
     #[cfg(unix)]
@@ -54,7 +51,7 @@ pub fn write_atomically(
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o644));
     }
-    let mut file = builder.tempfile_in(folder).map_err(error)?;
+    let mut file = builder.tempfile_in(parent(path)).map_err(|it| error(of_the_system(it)))?;
     {
         let mut writer = io::BufWriter::new(file.as_file_mut());
         fill(&mut writer).map_err(error)?;
@@ -63,6 +60,47 @@ pub fn write_atomically(
     file.as_file().sync_all().map_err(error)?;
     file.persist(path).map_err(|it| error(it.error))?;
     Ok(())
+}
+
+/// Whether a file can be written, as far as that can be known before: its folder is there, and nothing
+/// stands in its place, or (with `force`) a file. A device is never replaced.
+///
+/// # Errors
+/// [`Error::Exists`] and [`Error::Write`].
+pub fn check_output(path: &Path, force: bool) -> Result<(), Error> {
+    let error =
+        |what: String| Err(Error::Write { path: path.to_owned(), source: io::Error::other(what) });
+    if path.is_dir() {
+        return error("it is a folder, expected the name of a file in it".to_owned());
+    }
+    if path.exists() && !path.is_file() {
+        return error("it is a device or pipe, expected a file".to_owned());
+    }
+    if path.exists() && !force {
+        return Err(Error::Exists(path.to_owned()));
+    }
+    let folder = parent(path);
+    if !folder.is_dir() {
+        let found = if folder.exists() { "is no folder" } else { "does not exist" };
+        return error(format!("its folder `{}` {found}", folder.display()));
+    }
+    Ok(())
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// What the system says, without the random name of the temporary file.
+fn of_the_system(error: io::Error) -> io::Error {
+    let inner = error
+        .get_ref()
+        .and_then(std::error::Error::source)
+        .and_then(|it| it.downcast_ref::<io::Error>());
+    match inner.and_then(io::Error::raw_os_error) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error,
+    }
 }
 
 /// A sink that can also be written out of order, as archives are.
@@ -85,7 +123,7 @@ impl OutputFolder {
     /// [`Error::Exists`] for a folder with something in it (unless `force`), or [`Error::Write`].
     pub fn begin(target: &Path, force: bool) -> Result<Self, Error> {
         let error = |source| Error::Write { path: target.to_owned(), source };
-        if target.is_file() {
+        if target.exists() && !target.is_dir() {
             return Err(error(io::Error::other("it is a file, expected a folder")));
         }
         let full = target.is_dir() && fs::read_dir(target).map_err(error)?.next().is_some();
@@ -117,8 +155,10 @@ impl OutputFolder {
                 fs::set_permissions(self.work.path(), fs::Permissions::from_mode(0o755))
                     .map_err(error)?;
             }
-            let work = self.work.keep();
-            return fs::rename(&work, &self.target).map_err(error);
+            fs::rename(self.work.path(), &self.target).map_err(error)?;
+            // It lies under its name now: nothing is left to clear away.
+            let _ = self.work.keep();
+            return Ok(());
         }
         for entry in fs::read_dir(self.work.path()).map_err(error)? {
             let entry = entry.map_err(error)?;

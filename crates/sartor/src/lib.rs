@@ -30,7 +30,7 @@ mod session;
 pub use compress::{Compressed, DEFAULT_DROP, Limits};
 pub use error::{Error, Kind};
 pub use evaluate::{Evaluation, Predictions, wilson};
-pub use file::{OutputFolder, WriteSeek, read, read_text, write_atomically};
+pub use file::{OutputFolder, WriteSeek, check_output, read, read_text, write_atomically};
 pub use inspect::{Inspection, Port, inspect};
 pub use model::Model;
 pub use progress::{Interrupt, Progress, Silent};

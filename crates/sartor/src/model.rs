@@ -45,7 +45,7 @@ impl Model {
     pub fn from_bytes(path: &Path, bytes: Bytes, folder: &Path) -> Result<Self, Error> {
         let length = bytes.len() as u64;
         let imported = sartor_onnx::import(bytes, &Beside(folder))
-            .map_err(|source| Error::Import { path: path.to_owned(), source })?;
+            .map_err(|source| Error::Import { path: path.to_owned(), source: Box::new(source) })?;
         Ok(Model {
             graph: imported.graph,
             envelope: imported.envelope,
@@ -72,7 +72,7 @@ impl Model {
         let options =
             ExportOptions { external_name: format!("{stem}.data"), ..ExportOptions::default() };
         let exported = sartor_onnx::export(&self.graph, &self.envelope, &options)
-            .map_err(|source| Error::Export { path: path.to_owned(), source })?;
+            .map_err(|source| Error::Export { path: path.to_owned(), source: Box::new(source) })?;
         if path.exists() && !force {
             return Err(Error::Exists(path.to_owned()));
         }
@@ -93,8 +93,10 @@ impl Model {
     /// # Errors
     /// [`Error::Export`].
     pub fn encoded(&self) -> Result<Bytes, Error> {
-        let exported = sartor_onnx::export(&self.graph, &self.envelope, &ExportOptions::default())
-            .map_err(|source| Error::Export { path: self.path.clone(), source })?;
+        let exported =
+            sartor_onnx::export(&self.graph, &self.envelope, &ExportOptions::default()).map_err(
+                |source| Error::Export { path: self.path.clone(), source: Box::new(source) },
+            )?;
         Ok(exported.model)
     }
 

@@ -180,11 +180,12 @@ fn step(it: &sartor_plan::PlannedStep) -> StepRecord {
 }
 
 fn refused(it: &Findings<'_>) -> Vec<Refused> {
-    let planned = it.plan.refused.iter().map(|refusal| Refused {
-        what: refusal.what.clone(),
-        where_: refusal.where_.clone(),
-        why: refusal.why.clone(),
-    });
+    let planned =
+        it.plan.refused.iter().chain(&it.chosen.candidate.refused).map(|refusal| Refused {
+            what: refusal.what.clone(),
+            where_: refusal.where_.clone(),
+            why: refusal.why.clone(),
+        });
     let measured = it.chosen.refused.iter().map(|(candidate, misses)| Refused {
         what: candidate.steps.iter().map(|it| it.what.clone()).collect::<Vec<_>>().join(", "),
         where_: "the whole network".to_owned(),

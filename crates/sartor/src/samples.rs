@@ -74,14 +74,13 @@ impl BoundSamples {
         self.set.batches(batch).map(|it| {
             self.interrupt.check()?;
             let Batch { mut inputs, labels, .. } = it?;
-            let arrays =
-                self.order.iter().map(|&at| take(&mut inputs[at])).collect::<Result<_, _>>()?;
+            let arrays = self.order.iter().map(|&at| take(&mut inputs[at])).collect();
             Ok((arrays, labels))
         })
     }
 }
 
-fn take(array: &mut NamedArray) -> Result<Array, Error> {
+fn take(array: &mut NamedArray) -> Array {
     let shape = array.shape.clone();
     let data = match std::mem::replace(&mut array.values, Values::F32(Vec::new())) {
         Values::F32(it) => Data::F32(it),
@@ -92,14 +91,11 @@ fn take(array: &mut NamedArray) -> Result<Array, Error> {
         Values::U8(it) => Data::U8(it),
         Values::Bool(it) => Data::Bool(it),
     };
-    Ok(Array { shape, data })
+    Array { shape, data }
 }
 
-/// An array of a file as an array at run time.
-///
-/// # Errors
-/// None today; the signature leaves room for types that the engine does not run.
-pub fn to_array(mut array: NamedArray) -> Result<Array, Error> {
+/// An array of a file as an array at run time; 64-bit floats are narrowed.
+pub fn to_array(mut array: NamedArray) -> Array {
     take(&mut array)
 }
 

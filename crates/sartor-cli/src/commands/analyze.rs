@@ -170,16 +170,13 @@ fn detailed(found: &Analysis, output: &Output) -> String {
             it.bound.clone(),
         ]);
     }
-    let mut text = format!("{} on {}\n\n", output.render(&head), found.chip);
-    text = format!("{}\n\n{}", found.chip, text.replace(&format!(" on {}\n", found.chip), "\n"));
-    text.push_str(&output.render(&nodes));
+    let mut text = format!("{}\n\n{}\n{}", found.chip, output.render(&head), output.render(&nodes));
     for (title, list) in [
         ("runs elsewhere", &found.fallbacks),
         ("rests on low-confidence figures", &found.low_confidence),
     ] {
         if !list.is_empty() {
-            text.push_str(&format!("\n{title}:\n"));
-            list.iter().for_each(|it| text.push_str(&format!("  {it}\n")));
+            text = format!("{text}\n{title}:\n  {}\n", list.join("\n  "));
         }
     }
     text

@@ -81,7 +81,7 @@ fn one(chip: &Chip, output: &Output) -> Result<(), Error> {
         }
         let mut text = output.render(&table);
         for (key, citation) in &chip.sources {
-            text.push_str(&format!("[{key}] {citation}\n"));
+            text = format!("{text}[{key}] {citation}\n");
         }
         text
     })

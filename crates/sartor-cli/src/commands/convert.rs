@@ -2,10 +2,10 @@
 
 use sartor::{Error, Model, format};
 
-use crate::{args::Convert, commands::check_output, output::Output};
+use crate::{args::Convert, output::Output};
 
 pub(super) fn run(args: &Convert, output: &Output, force: bool) -> Result<(), Error> {
-    check_output(&args.output, force)?;
+    sartor::check_output(&args.output, force)?;
     let model = Model::load(&args.input)?;
     for remark in &model.diagnostics {
         output.say(&format!("note: {remark}"));

@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use crate::{
     args::{CriterionArg, Prune},
-    commands::check_output,
     output::Output,
 };
 
@@ -37,7 +36,7 @@ pub(super) fn run(
     output: &Output,
     force: bool,
 ) -> Result<(), Error> {
-    check_output(&args.output, force)?;
+    sartor::check_output(&args.output, force)?;
     let request = request(args, session)?;
     let model = Model::load(&args.model)?;
     let spec = args.data.as_deref().map(DataSpec::load).transpose()?;

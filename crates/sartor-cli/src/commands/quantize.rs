@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use crate::{
     args::{ActivationType, Quantize, Ranges, WeightType},
-    commands::check_output,
     output::Output,
 };
 
@@ -24,7 +23,7 @@ pub(super) fn run(
     output: &Output,
     force: bool,
 ) -> Result<(), Error> {
-    check_output(&args.output, force)?;
+    sartor::check_output(&args.output, force)?;
     let config = configuration(args, session)?;
     let model = Model::load(&args.model)?;
     let spec = DataSpec::load(&args.data)?;

@@ -4,7 +4,7 @@ use sartor::{
     Error, Model, NamedArray, Session, from_array, read_npz, to_array, write_atomically, write_npz,
 };
 
-use crate::{args::Run, commands::check_output, output::Output};
+use crate::{args::Run, output::Output};
 
 pub(super) fn run(
     args: &Run,
@@ -12,7 +12,7 @@ pub(super) fn run(
     output: &Output,
     force: bool,
 ) -> Result<(), Error> {
-    check_output(&args.output, force)?;
+    sartor::check_output(&args.output, force)?;
     let model = Model::load(&args.model)?;
     let graph = model.simplified()?;
     let mut arrays = read_npz(&args.inputs)?;
@@ -21,7 +21,7 @@ pub(super) fn run(
         let name = &graph.value(id).name;
         let at = arrays.iter().position(|it| it.name.as_deref() == Some(name.as_str()));
         let Some(at) = at else { return Err(missing(&args.inputs, name, &arrays)) };
-        inputs.push(to_array(arrays.swap_remove(at))?);
+        inputs.push(to_array(arrays.swap_remove(at)));
     }
     let results = session.run(&graph, &inputs)?;
     let named = graph.outputs().iter().zip(&results);

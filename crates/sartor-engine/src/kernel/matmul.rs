@@ -5,7 +5,7 @@ use sartor_ir::Gemm;
 use super::{Kernel, Prepared, Site};
 use crate::{
     reference::{MatMulBatches, gemm::Matrix, layout::View},
-    simd::{self, Bias, Strided, Tail},
+    simd::{self, Strided, Tail},
     stage::Stage,
 };
 
@@ -73,7 +73,7 @@ impl Kernel for MatMulKernel {
             };
             let b =
                 Strided { data: &right[at_b..], row: self.b.row_stride, col: self.b.column_stride };
-            let bias = self.bias.as_deref().map_or(Bias::None, Bias::Column);
+            let bias = self.bias.as_deref();
             simd::gemm((m, n, k), a, b, y, bias, self.tail);
         }
     }

@@ -27,11 +27,7 @@ pub struct Grid {
 
 impl Grid {
     /// The integer of `x` less the zero point.
-    #[inline(always)]
-    #[expect(
-        clippy::inline_always,
-        reason = "must become part of the loop compiled for a richer instruction set"
-    )]
+    #[inline]
     fn steps(self, x: f32) -> f32 {
         /// 1.5 · 2²³: adding and subtracting it rounds half to even.
         const MAGIC: f32 = 12_582_912.0;

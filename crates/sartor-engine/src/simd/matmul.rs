@@ -16,21 +16,10 @@ pub(crate) struct Strided<'a> {
     pub(crate) col: usize,
 }
 
-/// What is added to a product.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Bias<'a> {
-    /// Nothing.
-    None,
-    /// One number a row of the product.
-    Row(&'a [f32]),
-    /// One number a column of the product.
-    Column(&'a [f32]),
-}
-
 /// Multiply-accumulates of a block of the product that one task computes.
 const TASK_WORK: usize = 1 << 21;
 
-/// `c = tail(a · b + bias)` with a: m × k, b: k × n and c: m × n row-major. The product is cut by its sizes alone.
+/// `c = tail(a · b + bias)` with a: m × k, b: k × n, c: m × n row-major and, if given, a bias for each column. The product is cut by its sizes alone.
 ///
 /// # Panics
 /// If a slice is shorter than its shape says: a bug of the caller.
@@ -39,7 +28,7 @@ pub(crate) fn gemm(
     a: Strided<'_>,
     b: Strided<'_>,
     c: &mut [f32],
-    bias: Bias<'_>,
+    bias: Option<&[f32]>,
     tail: Tail,
 ) {
     if m == 0 || n == 0 {
@@ -60,7 +49,7 @@ pub(crate) fn gemm(
             let a = Strided { data: &a.data[(first * a.row).min(a.data.len())..], ..a };
             // SAFETY: the asserts above bound every element of `a` and `b`; `c` holds `m` full rows.
             unsafe { block((m, n, k), a, b, c.as_mut_ptr(), n) };
-            finish(c, first, 0, n, bias, tail);
+            finish(c, 0, n, bias, tail);
         });
         return;
     }
@@ -77,7 +66,7 @@ pub(crate) fn gemm(
             block((m, width, k), a, b, c, n);
             for row in 0..m {
                 let c = std::slice::from_raw_parts_mut(c.add(row * n), width);
-                finish(c, row, first, width, bias, tail);
+                finish(c, first, width, bias, tail);
             }
         }
     });
@@ -135,23 +124,18 @@ unsafe fn block(
     }
 }
 
-/// Adds the bias and applies the tail to rows of `width` elements whose first is (row, column) of the product.
-fn finish(c: &mut [f32], row: usize, column: usize, width: usize, bias: Bias<'_>, tail: Tail) {
+/// Adds the bias and applies the tail to rows of `width` elements that begin at `column` of the product.
+fn finish(c: &mut [f32], column: usize, width: usize, bias: Option<&[f32]>, tail: Tail) {
     let bounds = tail.bounds();
-    for (index, line) in c.chunks_exact_mut(width).enumerate() {
+    for line in c.chunks_exact_mut(width) {
         match bias {
-            Bias::None if tail == Tail::None => {}
-            Bias::None => {
+            None if tail == Tail::None => {}
+            None => {
                 for c in line {
                     *c = clamp(*c, bounds);
                 }
             }
-            Bias::Row(bias) => {
-                for c in line {
-                    *c = clamp(*c + bias[row + index], bounds);
-                }
-            }
-            Bias::Column(bias) => {
+            Some(bias) => {
                 for (c, b) in line.iter_mut().zip(&bias[column..column + width]) {
                     *c = clamp(*c + b, bounds);
                 }
