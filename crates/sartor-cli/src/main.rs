@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_a_fault_of_ours() {
-        let absent: Option<u8> = None;
+        let absent = "x".parse::<u8>().ok();
         let error = guarded(|| Ok(absent.expect("a number"))).unwrap_err();
         assert_eq!(exit_code::of(error.kind()), exit_code::BUG);
         assert_eq!(error.to_string(), "a number; this is a fault of Sartor, please report it");

@@ -168,7 +168,7 @@ fn run_writes_the_outputs_by_name() {
         shape: vec![3, 1, 8, 8],
         values: sartor_data::Values::F32((0..192).map(|it| it as f32 / 192.0).collect()),
     };
-    let fill = |it: &mut dyn sartor::WriteSeek| {
+    let fill = |it: &mut dyn std::io::Write| {
         sartor::write_npz(it, &[input]).map_err(std::io::Error::other)
     };
     sartor::write_atomically(&bench.path("in.npz"), false, fill).unwrap();
