@@ -18,7 +18,7 @@ pub enum PlanError {
     Judge(String),
     /// A share that no choice of widths reaches.
     #[error(
-        "the smallest widths keep {reached:.1} % of the {unit}, asked were {asked:.1} %; {frozen} groups may not \
+        "the smallest widths keep {reached:.1} % of the {unit}, asked were {asked} %; {frozen} groups may not \
          lose channels (`groups` lists them), a smaller --grain or a larger share is needed"
     )]
     Unreachable {

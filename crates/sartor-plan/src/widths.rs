@@ -146,7 +146,7 @@ mod tests {
         let graph = network();
         let groups = groups(&graph).unwrap();
         let importance = importance(&graph, &groups, Criterion::L2);
-        for (share, grain) in [(0.8, 2), (0.5, 2), (0.5, 4), (0.3, 1)] {
+        for (share, grain) in [(0.8, 2), (0.5, 2), (0.6, 4), (0.3, 1)] {
             let widths = widths_for_share(
                 &graph,
                 &groups,
