@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::number;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
@@ -35,10 +37,16 @@ pub(crate) struct Global {
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
     /// Threads to use; all cores if not given
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), allow_negative_numbers = true)]
     pub(crate) threads: Option<u16>,
     /// Seed of every random choice
-    #[arg(long, global = true, value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     pub(crate) seed: u64,
     /// Whether to colour the output; `auto` looks at the terminal and `NO_COLOR`
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
@@ -173,7 +181,7 @@ pub(crate) struct Analyze {
     #[arg(long, value_name = "ID", required = true, value_delimiter = ',')]
     pub(crate) chip: Vec<String>,
     /// Samples that run at once
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     pub(crate) batch: u32,
     /// Assume these types instead of the file's, as `int8` or `float16`
     #[arg(long = "as", value_name = "TYPE")]
@@ -208,7 +216,7 @@ pub(crate) struct Quantize {
     #[arg(long, value_enum, default_value_t = Ranges::MinMax)]
     pub(crate) ranges: Ranges,
     /// Share of the elements inside the range, in percent, for `--ranges percentile`
-    #[arg(long, value_name = "PERCENT", default_value_t = 99.99)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 99.99, value_parser = number::percentile, allow_negative_numbers = true)]
     pub(crate) percentile: f64,
     /// Leave these nodes float
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
@@ -253,16 +261,16 @@ pub(crate) struct Prune {
     /// The network, an ONNX file
     pub(crate) model: PathBuf,
     /// Share of the multiply-accumulates to keep
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = number::share, allow_negative_numbers = true)]
     pub(crate) macs: Option<f64>,
     /// Share of the MAC slots (MACs rounded up to the array) to keep
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = number::share, allow_negative_numbers = true)]
     pub(crate) slots: Option<f64>,
     /// Take grain and array of this chip: a library id or a chip file ending in .toml
     #[arg(long, value_name = "ID")]
     pub(crate) chip: Option<String>,
     /// Remove channels in multiples of N; slots are those of an N×N array
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536), allow_negative_numbers = true)]
     pub(crate) grain: Option<u32>,
     /// Correct biases on the split `calibration` of this data spec
     #[arg(long, value_name = "SPEC")]
@@ -307,19 +315,19 @@ pub(crate) struct Compress {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LimitArgs {
     /// Points of top-1 accuracy that may be lost
-    #[arg(long, value_name = "PTS", default_value_t = sartor::DEFAULT_DROP)]
+    #[arg(long, value_name = "PTS", default_value_t = sartor::DEFAULT_DROP, value_parser = number::percent, allow_negative_numbers = true)]
     pub(crate) max_drop: f64,
     /// Least top-1 accuracy, in percent
-    #[arg(long, value_name = "PERCENT")]
+    #[arg(long, value_name = "PERCENT", value_parser = number::percent, allow_negative_numbers = true)]
     pub(crate) min_accuracy: Option<f64>,
     /// Largest estimated latency, in milliseconds
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = number::positive, allow_negative_numbers = true)]
     pub(crate) max_latency: Option<f64>,
     /// Largest file, in bytes
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
     pub(crate) max_size: Option<u64>,
     /// Largest estimated working memory of the activations, in bytes
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
     pub(crate) max_ram: Option<u64>,
 }
 

@@ -25,10 +25,6 @@ impl fmt::Display for Shown {
 impl std::error::Error for Shown {}
 
 impl Diagnostic for Shown {
-    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.help.as_ref().map(|it| Box::new(it) as _)
-    }
-
     fn source_code(&self) -> Option<&dyn SourceCode> {
         self.source.as_ref().map(|it| it as _)
     }
@@ -43,20 +39,26 @@ impl Diagnostic for Shown {
 /// Writes an error to standard error: one sentence, the faulty line if there is one, and a hint.
 pub(crate) fn show(error: &Error, width: u16, color: bool) {
     let shown = Shown::of(error);
-    let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-    let handler =
-        GraphicalReportHandler::new_themed(theme).with_width(usize::from(width)).with_links(false);
-    let mut text = String::new();
-    let rendered = shown.source.is_some() && handler.render_report(&mut text, &shown).is_ok();
     let mut stderr = std::io::stderr().lock();
-    if rendered {
-        let _ = writeln!(stderr, "error: {text}");
-        return;
-    }
     let _ = writeln!(stderr, "error: {}", shown.message);
+    if shown.source.is_some() {
+        let _ = write!(stderr, "{}", snippet(&shown, width, color));
+    }
     if let Some(help) = &shown.help {
         let _ = writeln!(stderr, "hint: {help}");
     }
+}
+
+/// The faulty line with its neighbours: miette's report from its frame on, without the message above it.
+fn snippet(shown: &Shown, width: u16, color: bool) -> String {
+    let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let handler = GraphicalReportHandler::new_themed(theme).with_width(usize::from(width));
+    let mut text = String::new();
+    if handler.with_links(false).render_report(&mut text, shown).is_err() {
+        return String::new();
+    }
+    let lines = text.lines().skip_while(|it| !it.contains('╭'));
+    lines.flat_map(|it| [it.trim_end(), "\n"]).collect()
 }
 
 impl Shown {
@@ -65,7 +67,7 @@ impl Shown {
         match error {
             Error::Chip(it) => Shown { help: it.help.clone(), ..Self::chip(plain, it) },
             Error::Data(DataError::Spec(it)) => Shown {
-                message: it.message.clone(),
+                message: it.to_string(),
                 help: it.help.clone(),
                 source: it
                     .span

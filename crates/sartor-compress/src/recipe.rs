@@ -116,8 +116,10 @@ impl Recipe {
     /// # Errors
     /// Text that is no TOML, an unknown technique or key, another version.
     pub fn parse(text: &str) -> Result<Self, RecipeError> {
-        let recipe: Recipe = toml::from_str(text)
-            .map_err(|it| RecipeError { message: it.message().to_owned(), span: it.span() })?;
+        let recipe: Recipe = toml::from_str(text).map_err(|it| RecipeError {
+            message: it.message().to_owned(),
+            span: key_of(text, it.message()).or_else(|| it.span()),
+        })?;
         if recipe.version != RECIPE_VERSION {
             let message = format!(
                 "recipe version {} is not known, expected {RECIPE_VERSION}",
@@ -137,6 +139,18 @@ impl Recipe {
         toml::to_string_pretty(self)
             .map_err(|it| RecipeError { message: it.to_string(), span: None })
     }
+}
+
+/// Where the unknown key stands that a message names: a step is read twice, and the second reading has lost
+/// its places.
+fn key_of(text: &str, message: &str) -> Option<Range<usize>> {
+    let key = message.strip_prefix("unknown field `")?.split('`').next()?;
+    let stands = |it: &str| {
+        it.trim_start().strip_prefix(key).is_some_and(|it| it.trim_start().starts_with('='))
+    };
+    let line = text.lines().find(|it| stands(it))?;
+    let start = line.as_ptr() as usize - text.as_ptr() as usize + line.find(key)?;
+    Some(start..start + key.len())
 }
 
 impl Step {
@@ -275,6 +289,9 @@ ranges = "mse"
         ] {
             let error = Recipe::parse(&TEXT.replace(from, to)).unwrap_err();
             assert!(error.message.contains(expected), "{to}: {error}");
+            let span = error.span.expect("every fault has a place");
+            let shown = &TEXT.replace(from, to)[span];
+            assert!(to.contains(shown.trim_matches('"')), "{to}: `{shown}`");
         }
     }
 

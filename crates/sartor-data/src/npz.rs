@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, Read, Seek, Write},
+    io::{self, BufReader, Cursor, Read, Write},
     path::Path,
 };
 
@@ -78,8 +78,9 @@ pub fn read_npz(path: &Path) -> Result<Vec<NamedArray>> {
 ///
 /// # Errors
 /// Where the writer fails, or a shape does not fit its values.
-pub fn write_npz(writer: impl Write + Seek, arrays: &[NamedArray]) -> Result<()> {
-    let mut zip = ZipWriter::new(writer);
+pub fn write_npz(mut writer: impl Write, arrays: &[NamedArray]) -> Result<()> {
+    // In memory first: an archive that is dropped while its file cannot be written talks to standard error.
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let failed = |error: zip::result::ZipError| DataError::Write(error.into());
     for (index, array) in arrays.iter().enumerate() {
         let name = array.name.clone().unwrap_or_else(|| format!("arr_{index}"));
@@ -98,7 +99,8 @@ pub fn write_npz(writer: impl Write + Seek, arrays: &[NamedArray]) -> Result<()>
         zip.start_file(format!("{name}.npy"), options).map_err(failed)?;
         zip.write_all(&header).and_then(|()| zip.write_all(&bytes)).map_err(DataError::Write)?;
     }
-    zip.finish().map_err(failed)?.flush().map_err(DataError::Write)
+    let file = zip.finish().map_err(failed)?.into_inner();
+    writer.write_all(&file).and_then(|()| writer.flush()).map_err(DataError::Write)
 }
 
 fn open(path: &Path) -> Result<ZipArchive<BufReader<File>>> {

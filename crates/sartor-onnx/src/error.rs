@@ -7,7 +7,9 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum ImportError {
     /// The bytes are not protobuf, or not ONNX's messages.
-    #[error("the file is not an ONNX model: {0}")]
+    #[error(
+        "the file is not an ONNX model, or it is damaged or cut short; fetch or export it again ({0})"
+    )]
     Protobuf(#[from] prost::DecodeError),
     /// A part that every model has is missing.
     #[error("the file has no {0}: it is not a complete ONNX model")]

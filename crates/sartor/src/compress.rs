@@ -66,6 +66,7 @@ impl Session<'_> {
         spec: &DataSpec,
         limits: &Limits,
     ) -> Result<Compressed, Error> {
+        model.check_numbers()?;
         let clean = model.simplified()?;
         let calibration = self.samples(&clean, spec, "calibration")?;
         let test = self.samples(&clean, spec, "test")?;
@@ -109,14 +110,18 @@ impl Session<'_> {
         let bug = |it: sartor_report::ReportError| Error::Bug(it.to_string());
         let json = sartor_report::to_json(&result.record).map_err(bug)?;
         let html = sartor_report::to_html(&result.record);
-        for (name, text) in [
+        let files = [
             ("model.onnx", result.bytes.as_ref()),
             ("recipe.toml", result.record.recipe.as_bytes()),
             ("report.json", json.as_bytes()),
             ("report.html", html.as_bytes()),
-        ] {
-            write_atomically(&output.path().join(name), true, |it| it.write_all(text))?;
-        }
+        ];
+        output.fill(|folder| {
+            let mut files = files.iter();
+            files.try_for_each(|(name, text)| {
+                write_atomically(&folder.join(name), true, |it| it.write_all(text))
+            })
+        })?;
         output.finish()
     }
 

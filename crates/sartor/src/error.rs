@@ -129,6 +129,11 @@ impl Error {
             | Error::Invalid(_)
             | Error::Recipe { .. }
             | Error::Chip(_) => Kind::Input,
+            Error::Engine(
+                EngineError::InputCount { .. }
+                | EngineError::InputShape { .. }
+                | EngineError::InputType { .. },
+            ) => Kind::Input,
             Error::Compress(it) | Error::Plan(PlanError::Compress(it)) => compress_kind(it),
             Error::Unsupported(_)
             | Error::Engine(_)

@@ -114,11 +114,14 @@ impl Predictions {
     /// [`Error::Invalid`] for a split without labels, or with a label that is not a class.
     pub fn evaluate(&self, against: Option<&Predictions>) -> Result<Evaluation, Error> {
         let labels = self.labels.as_ref().ok_or_else(|| {
-            Error::Invalid("the split has no labels, so there is no accuracy to measure".to_owned())
+            Error::Invalid(
+                "the data split has no labels, so there is no accuracy to measure; name them with `labels`"
+                    .to_owned(),
+            )
         })?;
-        if let Some(label) = labels.iter().find(|it| **it >= self.classes) {
+        if let Some((at, label)) = labels.iter().enumerate().find(|it| *it.1 >= self.classes) {
             return Err(Error::Invalid(format!(
-                "a sample is labelled {label}, the network has {} classes: the data are not what it was trained on",
+                "sample {at} is labelled {label}, the network has {} classes: the data are not what it was trained on",
                 self.classes
             )));
         }

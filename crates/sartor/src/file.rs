@@ -18,8 +18,12 @@ use crate::Error;
 pub fn read(path: &Path) -> Result<Bytes, Error> {
     let error = |source| Error::Read { path: path.to_owned(), source };
     let file = fs::File::open(path).map_err(error)?;
-    if file.metadata().map_err(error)?.is_dir() {
+    let about = file.metadata().map_err(error)?;
+    if about.is_dir() {
         return Err(error(io::Error::other("it is a folder, expected a file")));
+    }
+    if about.len() == 0 && about.is_file() {
+        return Err(error(io::Error::other("it is empty; fetch or export it again")));
     }
     sartor_engine::map_file(&file).map_err(error)
 }
@@ -40,7 +44,7 @@ pub fn read_text(path: &Path) -> Result<String, Error> {
 pub fn write_atomically(
     path: &Path,
     force: bool,
-    fill: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), Error> {
     check_output(path, force)?;
     let error = |source| Error::Write { path: path.to_owned(), source };
@@ -51,7 +55,7 @@ pub fn write_atomically(
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o644));
     }
-    let mut file = builder.tempfile_in(parent(path)).map_err(|it| error(of_the_system(it)))?;
+    let mut file = builder.tempfile_in(parent(path)).map_err(|it| error(of_the_system(&it)))?;
     {
         let mut writer = io::BufWriter::new(file.as_file_mut());
         fill(&mut writer).map_err(error)?;
@@ -79,34 +83,27 @@ pub fn check_output(path: &Path, force: bool) -> Result<(), Error> {
     if path.exists() && !force {
         return Err(Error::Exists(path.to_owned()));
     }
-    let folder = parent(path);
-    if !folder.is_dir() {
-        let found = if folder.exists() { "is no folder" } else { "does not exist" };
-        return error(format!("its folder `{}` {found}", folder.display()));
-    }
-    Ok(())
+    check_parent(path).map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// What the system says, without the random name of the temporary file.
-fn of_the_system(error: io::Error) -> io::Error {
-    let inner = error
-        .get_ref()
-        .and_then(std::error::Error::source)
-        .and_then(|it| it.downcast_ref::<io::Error>());
-    match inner.and_then(io::Error::raw_os_error) {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => error,
+fn check_parent(path: &Path) -> io::Result<()> {
+    let folder = parent(path);
+    if folder.is_dir() {
+        return Ok(());
     }
+    let found = if folder.exists() { "is no folder" } else { "does not exist, create it first" };
+    Err(io::Error::other(format!("its folder `{}` {found}", folder.display())))
 }
 
-/// A sink that can also be written out of order, as archives are.
-pub trait WriteSeek: Write + io::Seek {}
-
-impl<T: Write + io::Seek> WriteSeek for T {}
+/// What the system says, without the random name of the temporary file that `tempfile` adds.
+fn of_the_system(error: &io::Error) -> io::Error {
+    let text = error.to_string();
+    io::Error::other(text.split(" at path ").next().unwrap_or_default())
+}
 
 /// A folder that appears under its name only when it is complete.
 #[derive(Debug)]
@@ -130,16 +127,24 @@ impl OutputFolder {
         if full && !force {
             return Err(Error::Exists(target.to_owned()));
         }
-        let parent =
-            target.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::create_dir_all(parent).map_err(error)?;
-        let work = tempfile::Builder::new().prefix(".sartor-").tempdir_in(parent).map_err(error)?;
+        check_parent(target).map_err(error)?;
+        let work = tempfile::Builder::new().prefix(".sartor-").tempdir_in(parent(target));
+        let work = work.map_err(|it| error(of_the_system(&it)))?;
         Ok(OutputFolder { work, target: target.to_owned(), force })
     }
 
-    /// Where to write until the folder is finished.
-    pub fn path(&self) -> &Path {
-        self.work.path()
+    /// Hands out where to write until the folder is finished; errors call files by their later names.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub fn fill<T>(&self, write: impl FnOnce(&Path) -> Result<T, Error>) -> Result<T, Error> {
+        write(self.work.path()).map_err(|it| match it {
+            Error::Write { path, source } => {
+                let name = path.file_name().unwrap_or_default();
+                Error::Write { path: self.target.join(name), source }
+            }
+            other => other,
+        })
     }
 
     /// Moves every file to its place: the whole folder at once if it is new, else file by file.
@@ -220,7 +225,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let target = parent.path().join("run");
         let output = OutputFolder::begin(&target, false).unwrap();
-        write_atomically(&output.path().join("a"), false, |it| it.write_all(b"a")).unwrap();
+        output.fill(|it| write_atomically(&it.join("a"), false, |it| it.write_all(b"a"))).unwrap();
         assert!(!target.exists());
         output.finish().unwrap();
         assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "a");

@@ -77,8 +77,13 @@ pub fn inspect(model: &Model) -> Result<Inspection, Error> {
         not_run: check_support(&clean).iter().map(ToString::to_string).collect(),
         quantizable: clean.nodes().filter(|(_, it)| has_weight(&clean, it)).count(),
         prunable: [groups.prunable().count(), groups.frozen().count()],
-        diagnostics: model.diagnostics.iter().map(ToString::to_string).collect(),
+        diagnostics: remarks(model),
     })
+}
+
+fn remarks(model: &Model) -> Vec<String> {
+    let damage = model.check_numbers().err().map(|it| it.to_string());
+    model.diagnostics.iter().map(ToString::to_string).chain(damage).collect()
 }
 
 /// Inputs or outputs with their types.

@@ -30,7 +30,7 @@ mod session;
 pub use compress::{Compressed, DEFAULT_DROP, Limits};
 pub use error::{Error, Kind};
 pub use evaluate::{Evaluation, Predictions, wilson};
-pub use file::{OutputFolder, WriteSeek, check_output, read, read_text, write_atomically};
+pub use file::{OutputFolder, check_output, read, read_text, write_atomically};
 pub use inspect::{Inspection, Port, inspect};
 pub use model::Model;
 pub use progress::{Interrupt, Progress, Silent};
@@ -40,8 +40,8 @@ pub use session::{PruneRequest, PruneResult, Session, Unit};
 // The vocabulary of the crates below, as far as it is part of this face.
 pub use sartor_chip::{Chip, ChipError, LibraryEntry, NumberType, library};
 pub use sartor_compress::{
-    ActivationFormat, ActivationType, QuantizeStatic, QuantizedNode, RangeMethod, Recipe,
-    RecipeError, Step, TECHNIQUES, WeightFormat,
+    ActivationFormat, ActivationType, CompressError, QuantizeStatic, QuantizedNode, RangeMethod,
+    Recipe, RecipeError, Step, TECHNIQUES, WeightFormat,
     prune::{Criterion, Group, Groups, groups},
 };
 pub use sartor_cost::{Estimate, NodeCost, Precision};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use sartor_compress::simplify;
-use sartor_ir::{Dim, Graph};
+use sartor_ir::{Dim, Graph, Tensor};
 use sartor_onnx::{Diagnostic, Envelope, ExportOptions};
 
 use crate::{
@@ -98,6 +98,26 @@ impl Model {
                 |source| Error::Export { path: self.path.clone(), source: Box::new(source) },
             )?;
         Ok(exported.model)
+    }
+
+    /// Whether every constant is a number: a network with a NaN in it says nothing about its data.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the first tensor that holds a NaN and a node that reads it.
+    pub fn check_numbers(&self) -> Result<(), Error> {
+        for (id, value) in self.graph.values() {
+            let Some(Ok(numbers)) = value.constant.as_ref().map(Tensor::to_f32) else { continue };
+            let Some(at) = numbers.iter().position(|it| it.is_nan()) else { continue };
+            let reader = self.graph.nodes().find(|(_, node)| node.reads().any(|it| it == id));
+            let reader = reader.map_or_else(String::new, |it| format!(" of node `{}`", it.1.name));
+            return Err(Error::Invalid(format!(
+                "`{}`: tensor `{}`{reader} holds NaN at element {at}, expected numbers; the network was \
+                 damaged before it came here, look at its training or export",
+                self.path.display(),
+                value.name
+            )));
+        }
+        Ok(())
     }
 
     /// The graph with batch normalization, constants and no-ops folded: what runs.

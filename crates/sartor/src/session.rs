@@ -126,6 +126,7 @@ impl Session<'_> {
         split: &str,
     ) -> Result<Evaluation, Error> {
         let run = |model: &Model| -> Result<Predictions, Error> {
+            model.check_numbers()?;
             let graph = model.simplified()?;
             let samples = self.samples(&graph, spec, split)?;
             self.predictions(&model.path.display().to_string(), &graph, &samples)
@@ -175,6 +176,7 @@ impl Session<'_> {
         config: &QuantizeStatic,
         spec: &DataSpec,
     ) -> Result<(Model, Quantized), Error> {
+        model.check_numbers()?;
         let clean = model.simplified()?;
         let samples = self.samples(&clean, spec, "calibration")?;
         self.progress.begin("calibrating", Some(samples.set().len() as u64));
@@ -204,6 +206,7 @@ impl Session<'_> {
                 request.share
             )));
         }
+        model.check_numbers()?;
         let clean = model.simplified()?;
         let count = |graph: &Graph| {
             Ok(match request.unit {
@@ -256,6 +259,7 @@ impl Session<'_> {
         recipe: &Recipe,
         spec: Option<&DataSpec>,
     ) -> Result<Model, Error> {
+        model.check_numbers()?;
         let needs = recipe.steps.iter().any(|it| it.technique().needs_samples);
         let samples = match spec {
             Some(spec) if needs => Some(self.samples(&model.graph, spec, "calibration")?),

@@ -70,9 +70,11 @@ fn precision(chip: &Chip, assume: Option<&str>) -> Result<Precision, Error> {
     let weights: sartor::NumberType = text.parse().map_err(Error::Usage)?;
     let mode = chip.compute.modes.iter().find(|it| it.weights == weights);
     let mode = mode.ok_or_else(|| {
-        let known: Vec<_> = chip.compute.modes.iter().map(|it| it.weights.to_string()).collect();
+        let mut known: Vec<_> =
+            chip.compute.modes.iter().map(|it| it.weights.to_string()).collect();
+        known.dedup();
         Error::Usage(format!(
-            "{} has no arithmetic for {weights} weights; it has {}",
+            "{} has no arithmetic for {weights} weights; --as may be {}",
             chip.id,
             known.join(", ")
         ))

@@ -15,7 +15,7 @@ pub(super) fn run(
     force: bool,
 ) -> Result<u8, Error> {
     check_folder(&args.output, force)?;
-    let limits = limits(&args.limits)?;
+    let limits = limits(&args.limits);
     let model = Model::load(&args.model)?;
     let chip = session.chip(&args.chip)?;
     let spec = DataSpec::load(&args.data)?;
@@ -39,20 +39,14 @@ pub(super) fn show(result: &Compressed, output: &Output) -> Result<(), Error> {
     output.result(&result.record, || to_terminal(&result.record, output.terminal()))
 }
 
-fn limits(args: &LimitArgs) -> Result<Limits, Error> {
-    if !(args.max_drop >= 0.0 && args.max_drop <= 100.0) {
-        return Err(Error::Usage(format!(
-            "--max-drop is {}, expected points from 0 to 100",
-            args.max_drop
-        )));
-    }
-    Ok(Limits {
+fn limits(args: &LimitArgs) -> Limits {
+    Limits {
         max_drop: Some(args.max_drop),
         min_accuracy: args.min_accuracy,
         max_latency: args.max_latency.map(|it| it / 1e3),
         max_size: args.max_size,
         max_ram: args.max_ram,
-    })
+    }
 }
 
 /// Asked before long work: a folder with something in it is not overwritten by surprise.

@@ -1,7 +1,8 @@
 //! `sartor run`: a network on given arrays.
 
 use sartor::{
-    Error, Model, NamedArray, Session, from_array, read_npz, to_array, write_atomically, write_npz,
+    DataError, Error, Kind, Model, NamedArray, Session, from_array, read_npz, to_array,
+    write_atomically, write_npz,
 };
 
 use crate::{args::Run, output::Output};
@@ -23,12 +24,18 @@ pub(super) fn run(
         let Some(at) = at else { return Err(missing(&args.inputs, name, &arrays)) };
         inputs.push(to_array(arrays.swap_remove(at)));
     }
-    let results = session.run(&graph, &inputs)?;
+    let results = session.run(&graph, &inputs).map_err(|it| match it.kind() {
+        Kind::Input => Error::Invalid(format!("`{}`: {it}", args.inputs.display())),
+        _ => it,
+    })?;
     let named = graph.outputs().iter().zip(&results);
     let named: Vec<NamedArray> =
         named.map(|(&id, it)| from_array(&graph.value(id).name, it)).collect();
     write_atomically(&args.output, force, |sink| {
-        write_npz(sink, &named).map_err(|it| std::io::Error::other(it.to_string()))
+        write_npz(sink, &named).map_err(|it| match it {
+            DataError::Write(it) => it,
+            other => std::io::Error::other(other.to_string()),
+        })
     })?;
     output.say(&format!("wrote {} arrays to {}", named.len(), args.output.display()));
     Ok(())

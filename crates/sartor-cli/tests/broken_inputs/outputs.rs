@@ -104,7 +104,7 @@ fn devices_and_standard_output() {
             ("demo -o /dev/full", OUTPUT, &["/dev/full", "expected a folder"]),
         ],
     );
-    for args in ["completions bash", "chips", "inspect good.onnx --format json", "--help"] {
+    for args in ["completions bash", "chips", "inspect good.onnx --format json"] {
         let found = shell(&bench, &format!("\"$SARTOR\" {args} > /dev/full"));
         println!("sartor {args} > /dev/full\n  exit {:?}\n{}", found.code, found.stderr);
         let says = ["cannot write `standard output`", "No space left"];
