@@ -1,5 +1,7 @@
 //! Broken inputs and unwritable outputs: one clear error each, the documented exit code, and nothing written.
 
+#![expect(clippy::print_stdout, reason = "`--nocapture` shows what a person would read")]
+
 #[path = "support/digits.rs"]
 mod digits;
 #[path = "support/listing.rs"]
@@ -126,6 +128,36 @@ fn files_that_are_no_networks() {
     );
 }
 
+/// Networks that say two things at once, and what is said of them.
+const CONTRADICTIONS: &[Case] = &[
+    ("inspect opset5.onnx", INPUT, &["opset5.onnx", "opset 5 ", "7 to 22", "version converter"]),
+    ("inspect opset99.onnx", INPUT, &["opset99.onnx", "opset 99", "7 to 22"]),
+    ("inspect circle.onnx", INPUT, &["circle.onnx", "cycle", "`one`", "`two`"]),
+    ("inspect external.onnx", INPUT, &["external.onnx", "`w2`", "weights.bin"]),
+    ("inspect short.onnx", INPUT, &["short.onnx", "`w2`", "100", "9216"]),
+    ("inspect outside.onnx", INPUT, &["outside.onnx", "`w2`", "../../etc/passwd"]),
+    ("inspect bytes.onnx", INPUT, &["bytes.onnx", "`w2`", "[16, 16, 3, 3]", "9216", "8000"]),
+    ("inspect huge.onnx", INPUT, &["huge.onnx", "`w2`"]),
+    ("inspect minus.onnx", INPUT, &["minus.onnx", "`w2`", "-16"]),
+    ("inspect channels.onnx", INPUT, &["channels.onnx", "`second` (Conv)", "16", "32"]),
+    ("evaluate channels.onnx --data digits.toml", INPUT, &["channels.onnx", "`second` (Conv)"]),
+    ("inspect input.onnx", INPUT, &["input.onnx", "`first` (Conv)"]),
+    ("inspect inner.onnx", INPUT, &["inner.onnx", "`last` (Gemm)"]),
+    ("inspect twice.onnx", INPUT, &["twice.onnx", "`b`"]),
+    ("inspect constants.onnx", INPUT, &["constants.onnx", "`w1`"]),
+    ("inspect undefined.onnx", INPUT, &["undefined.onnx", "`nowhere`", "`relu1`"]),
+    ("inspect no-output.onnx", INPUT, &["no-output.onnx", "`nothing`"]),
+    ("inspect arity.onnx", INPUT, &["arity.onnx", "`first` (Conv)"]),
+    ("evaluate nan.onnx --data digits.toml", INPUT, &["nan.onnx", "NaN", "`w2`", "`second`"]),
+    ("quantize nan.onnx --data digits.toml -o out.onnx", INPUT, &["nan.onnx", "NaN", "`w2`"]),
+    ("prune nan.onnx --macs 0.5 --grain 4 -o out.onnx", INPUT, &["nan.onnx", "NaN", "`w2`"]),
+    (
+        "compress nan.onnx --chip arm-ethos-u55-128 --data digits.toml -o out",
+        INPUT,
+        &["nan.onnx", "NaN"],
+    ),
+];
+
 #[test]
 fn networks_that_contradict_themselves() {
     let bench = bench();
@@ -181,64 +213,11 @@ fn networks_that_contradict_themselves() {
     bench
         .write("arity.onnx", small.with(|it| it.nodes[0] = node("Conv", "first", &["image"], "a")));
     let nan = small.with(|it| {
-        it.constants[1] = tensor("w2", &[16, 16, 3, 3], &[&weights(2303)[..], &[f32::NAN]].concat())
+        it.constants[1] =
+            tensor("w2", &[16, 16, 3, 3], &[&weights(2303)[..], &[f32::NAN]].concat());
     });
     bench.write("nan.onnx", nan);
-    check(
-        &bench,
-        &[
-            (
-                "inspect opset5.onnx",
-                INPUT,
-                &["opset5.onnx", "opset 5 ", "7 to 22", "version converter"],
-            ),
-            ("inspect opset99.onnx", INPUT, &["opset99.onnx", "opset 99", "7 to 22"]),
-            ("inspect circle.onnx", INPUT, &["circle.onnx", "cycle", "`one`", "`two`"]),
-            ("inspect external.onnx", INPUT, &["external.onnx", "`w2`", "weights.bin"]),
-            ("inspect short.onnx", INPUT, &["short.onnx", "`w2`", "100", "9216"]),
-            ("inspect outside.onnx", INPUT, &["outside.onnx", "`w2`", "../../etc/passwd"]),
-            (
-                "inspect bytes.onnx",
-                INPUT,
-                &["bytes.onnx", "`w2`", "[16, 16, 3, 3]", "9216", "8000"],
-            ),
-            ("inspect huge.onnx", INPUT, &["huge.onnx", "`w2`"]),
-            ("inspect minus.onnx", INPUT, &["minus.onnx", "`w2`", "-16"]),
-            ("inspect channels.onnx", INPUT, &["channels.onnx", "`second` (Conv)", "16", "32"]),
-            (
-                "evaluate channels.onnx --data digits.toml",
-                INPUT,
-                &["channels.onnx", "`second` (Conv)"],
-            ),
-            ("inspect input.onnx", INPUT, &["input.onnx", "`first` (Conv)"]),
-            ("inspect inner.onnx", INPUT, &["inner.onnx", "`last` (Gemm)"]),
-            ("inspect twice.onnx", INPUT, &["twice.onnx", "`b`"]),
-            ("inspect constants.onnx", INPUT, &["constants.onnx", "`w1`"]),
-            ("inspect undefined.onnx", INPUT, &["undefined.onnx", "`nowhere`", "`relu1`"]),
-            ("inspect no-output.onnx", INPUT, &["no-output.onnx", "`nothing`"]),
-            ("inspect arity.onnx", INPUT, &["arity.onnx", "`first` (Conv)"]),
-            (
-                "evaluate nan.onnx --data digits.toml",
-                INPUT,
-                &["nan.onnx", "NaN", "`w2`", "`second`"],
-            ),
-            (
-                "quantize nan.onnx --data digits.toml -o out.onnx",
-                INPUT,
-                &["nan.onnx", "NaN", "`w2`"],
-            ),
-            (
-                "prune nan.onnx --macs 0.5 --grain 4 -o out.onnx",
-                INPUT,
-                &["nan.onnx", "NaN", "`w2`"],
-            ),
-            (
-                "compress nan.onnx --chip arm-ethos-u55-128 --data digits.toml -o out",
-                INPUT,
-                &["nan.onnx", "NaN"],
-            ),
-        ],
-    );
+    check(&bench, CONTRADICTIONS);
 }
 
 #[test]
@@ -302,7 +281,7 @@ fn data_that_cannot_be_read() {
     spec(&bench, "count.toml", "test-labels.idx", "count.idx");
     bench.write("count.idx", idx(&[399], &[0; 399]));
     spec(&bench, "size.toml", "test-images.idx", "size.idx");
-    bench.write("size.idx", idx(&[400, 16, 16], &[0; 400 * 256]));
+    bench.write("size.idx", idx(&[400, 16, 16], &vec![0; 400 * 256]));
     bench.write("none.idx", idx(&[0, 8, 8], &[]));
     bench.write("no-labels.idx", idx(&[0], &[]));
     let nothing = digits::SPEC.replace("test-images.idx", "none.idx");
@@ -396,7 +375,11 @@ fn arrays_that_do_not_fit() {
         &bench,
         &[
             ("run good.onnx --inputs absent.npz -o out.npz", INPUT, &["absent.npz"]),
-            ("run good.onnx --inputs text.npz -o out.npz", INPUT, &["text.npz"]),
+            (
+                "run good.onnx --inputs text.npz -o out.npz",
+                INPUT,
+                &["text.npz", "not an NPZ archive"],
+            ),
             (
                 "run good.onnx --inputs name.npz -o out.npz",
                 INPUT,
@@ -523,92 +506,76 @@ fn chips_that_are_not() {
     );
 }
 
+/// Command lines that nothing can be done with.
+const NONSENSE: &[Case] = &[
+    ("frobnicate", USAGE, &["frobnicate"]),
+    ("inspect", USAGE, &["MODEL"]),
+    ("inspect good.onnx --frob", USAGE, &["--frob"]),
+    ("inspect good.onnx --threads 0", USAGE, &["--threads", "0"]),
+    ("inspect good.onnx --threads many", USAGE, &["--threads", "many"]),
+    ("inspect good.onnx --seed -1", USAGE, &["-1"]),
+    ("inspect good.onnx --format yaml", USAGE, &["yaml", "json"]),
+    ("completions teletype", USAGE, &["teletype", "bash"]),
+    ("analyze good.onnx", USAGE, &["--chip"]),
+    ("analyze good.onnx --chip arm-ethos-u55-128 --batch 0", USAGE, &["--batch"]),
+    ("quantize good.onnx --data digits.toml", USAGE, &["--output"]),
+    ("quantize good.onnx --data digits.toml --skip nobody -o out.onnx", INPUT, &["nobody"]),
+    (
+        "quantize good.onnx --data digits.toml --ranges percentile --percentile 0 -o out.onnx",
+        USAGE,
+        &["--percentile", "'0'", "above 50"],
+    ),
+    (
+        "quantize good.onnx --data digits.toml --ranges percentile --percentile NaN -o out.onnx",
+        USAGE,
+        &["--percentile", "NaN", "above 50"],
+    ),
+    (
+        "quantize good.onnx --data digits.toml --chip arm-cortex-m7 --activations uint8 -o out.onnx",
+        USAGE,
+        &["arm-cortex-m7"],
+    ),
+    ("prune good.onnx --grain 4 -o out.onnx", USAGE, &["--macs"]),
+    ("prune good.onnx --macs 0.5 -o out.onnx", USAGE, &["--grain"]),
+    ("prune good.onnx --macs 0.5 --slots 0.5 --grain 4 -o out.onnx", USAGE, &["--macs", "--slots"]),
+    ("prune good.onnx --macs 0 --grain 4 -o out.onnx", USAGE, &["0", "above 0 and at most 1"]),
+    ("prune good.onnx --macs 2 --grain 4 -o out.onnx", USAGE, &["2", "above 0 and at most 1"]),
+    ("prune good.onnx --macs NaN --grain 4 -o out.onnx", USAGE, &["NaN", "above 0 and at most 1"]),
+    ("prune good.onnx --macs -1 --grain 4 -o out.onnx", USAGE, &["-1"]),
+    (
+        "prune good.onnx --macs 0.0001 --grain 4 -o out.onnx",
+        UNSUPPORTED,
+        &["keep 7.4 % of the MACs, asked were 0.01 %"],
+    ),
+    ("prune good.onnx --macs 0.5 --grain 0 -o out.onnx", USAGE, &["--grain"]),
+    (
+        "compress good.onnx --chip arm-ethos-u55-128 --data digits.toml --max-drop -1 -o out",
+        USAGE,
+        &["--max-drop", "'-1'", "0 to 100"],
+    ),
+    (
+        "compress good.onnx --chip arm-ethos-u55-128 --data digits.toml --max-drop NaN -o out",
+        USAGE,
+        &["--max-drop", "NaN", "0 to 100"],
+    ),
+    (
+        "compress good.onnx --chip arm-ethos-u55-128 --data digits.toml --min-accuracy 101 -o out",
+        USAGE,
+        &["--min-accuracy", "101"],
+    ),
+    (
+        "compress good.onnx --chip arm-ethos-u55-128 --data digits.toml --max-latency NaN -o out",
+        USAGE,
+        &["--max-latency", "NaN", "above 0"],
+    ),
+    (
+        "compress good.onnx --chip arm-ethos-u55-128 --data digits.toml --max-size -5 -o out",
+        USAGE,
+        &["--max-size", "'-5'"],
+    ),
+];
+
 #[test]
 fn requests_that_make_no_sense() {
-    check(
-        &bench(),
-        &[
-            ("frobnicate", USAGE, &["frobnicate"]),
-            ("inspect", USAGE, &["MODEL"]),
-            ("inspect good.onnx --frob", USAGE, &["--frob"]),
-            ("inspect good.onnx --threads 0", USAGE, &["--threads", "0"]),
-            ("inspect good.onnx --threads many", USAGE, &["--threads", "many"]),
-            ("inspect good.onnx --seed -1", USAGE, &["-1"]),
-            ("inspect good.onnx --format yaml", USAGE, &["yaml", "json"]),
-            ("completions teletype", USAGE, &["teletype", "bash"]),
-            ("analyze good.onnx", USAGE, &["--chip"]),
-            ("analyze good.onnx --chip arm-ethos-u55-128 --batch 0", USAGE, &["--batch"]),
-            ("quantize good.onnx --data digits.toml", USAGE, &["--output"]),
-            ("quantize good.onnx --data digits.toml --skip nobody -o out.onnx", INPUT, &["nobody"]),
-            (
-                "quantize good.onnx --data digits.toml --ranges percentile --percentile 0 -o out.onnx",
-                USAGE,
-                &["--percentile", "'0'", "above 50"],
-            ),
-            (
-                "quantize good.onnx --data digits.toml --ranges percentile --percentile NaN -o out.onnx",
-                USAGE,
-                &["--percentile", "NaN", "above 50"],
-            ),
-            (
-                "quantize good.onnx --data digits.toml --chip arm-cortex-m7 --activations uint8 -o out.onnx",
-                USAGE,
-                &["arm-cortex-m7"],
-            ),
-            ("prune good.onnx --grain 4 -o out.onnx", USAGE, &["--macs"]),
-            ("prune good.onnx --macs 0.5 -o out.onnx", USAGE, &["--grain"]),
-            (
-                "prune good.onnx --macs 0.5 --slots 0.5 --grain 4 -o out.onnx",
-                USAGE,
-                &["--macs", "--slots"],
-            ),
-            (
-                "prune good.onnx --macs 0 --grain 4 -o out.onnx",
-                USAGE,
-                &["0", "above 0 and at most 1"],
-            ),
-            (
-                "prune good.onnx --macs 2 --grain 4 -o out.onnx",
-                USAGE,
-                &["2", "above 0 and at most 1"],
-            ),
-            (
-                "prune good.onnx --macs NaN --grain 4 -o out.onnx",
-                USAGE,
-                &["NaN", "above 0 and at most 1"],
-            ),
-            ("prune good.onnx --macs -1 --grain 4 -o out.onnx", USAGE, &["-1"]),
-            (
-                "prune good.onnx --macs 0.0001 --grain 4 -o out.onnx",
-                UNSUPPORTED,
-                &["keep 7.4 % of the MACs, asked were 0.01 %"],
-            ),
-            ("prune good.onnx --macs 0.5 --grain 0 -o out.onnx", USAGE, &["--grain"]),
-            (
-                "compress good.onnx --chip arm-ethos-u55-128 --data digits.toml --max-drop -1 -o out",
-                USAGE,
-                &["--max-drop", "'-1'", "0 to 100"],
-            ),
-            (
-                "compress good.onnx --chip arm-ethos-u55-128 --data digits.toml --max-drop NaN -o out",
-                USAGE,
-                &["--max-drop", "NaN", "0 to 100"],
-            ),
-            (
-                "compress good.onnx --chip arm-ethos-u55-128 --data digits.toml --min-accuracy 101 -o out",
-                USAGE,
-                &["--min-accuracy", "101"],
-            ),
-            (
-                "compress good.onnx --chip arm-ethos-u55-128 --data digits.toml --max-latency NaN -o out",
-                USAGE,
-                &["--max-latency", "NaN", "above 0"],
-            ),
-            (
-                "compress good.onnx --chip arm-ethos-u55-128 --data digits.toml --max-size -5 -o out",
-                USAGE,
-                &["--max-size", "'-5'"],
-            ),
-        ],
-    );
+    check(&bench(), NONSENSE);
 }

@@ -42,6 +42,13 @@ fn has_keys(value: &Value, keys: &[&str]) {
     }
 }
 
+/// The same of every object in a list.
+fn each_has_keys(list: &Value, keys: &[&str]) {
+    for it in list.as_array().unwrap_or_else(|| panic!("no list: {list}")) {
+        has_keys(it, keys);
+    }
+}
+
 #[test]
 fn help() {
     let bench = Workbench::new();
@@ -68,7 +75,7 @@ fn chips_as_json() {
     for id in ids.iter().copied().chain(["arm-cortex-m7"]) {
         has_keys(&json(&bench, &format!("chips {id}")), &["id", "name"]);
     }
-    list.as_array().unwrap().iter().for_each(|it| has_keys(it, &["id", "name", "kind"]));
+    each_has_keys(&list, &["id", "name", "kind"]);
     let known = [
         "intel-xeon-icx",
         "nvidia-a100",
@@ -102,15 +109,16 @@ fn analyze_as_json() {
         ["chip", "latency_s", "cycles", "energy_j", "peak_memory_bytes", "weight_bytes", "nodes"];
     has_keys(&one, &keys);
     let nodes = one["nodes"].as_array().unwrap();
-    nodes.iter().for_each(|it| {
-        has_keys(it, &["name", "op", "macs", "mac_slots", "bytes", "latency_s", "bound"])
-    });
+    each_has_keys(
+        &one["nodes"],
+        &["name", "op", "macs", "mac_slots", "bytes", "latency_s", "bound"],
+    );
     let total: f64 = nodes.iter().map(|it| it["latency_s"].as_f64().unwrap()).sum();
-    assert!(total > 0.0 && one["macs"] == Value::from(652_928));
+    assert!(total > 0.0 && one["macs"] == 652_928);
     let many = json(&bench, "analyze digits.onnx --chip nvidia-a100,arm-cortex-m7");
     let ids: Vec<_> = many.as_array().unwrap().iter().map(|it| &it["chip"]).collect();
     assert_eq!(ids, ["nvidia-a100", "arm-cortex-m7"]);
-    many.as_array().unwrap().iter().for_each(|it| has_keys(it, &keys));
+    each_has_keys(&many, &keys);
 }
 
 #[test]
@@ -123,7 +131,7 @@ fn evaluate_and_quantize_as_json() {
         Value::from(std::fs::metadata(bench.path("int8.onnx")).unwrap().len())
     );
     let nodes = written["nodes"].as_array().unwrap();
-    nodes.iter().for_each(|it| has_keys(it, &["name", "weights", "activations", "sqnr_db"]));
+    each_has_keys(&written["nodes"], &["name", "weights", "activations", "sqnr_db"]);
     assert_eq!(nodes.iter().filter(|it| it["weights"] == "int8 per channel").count(), 10);
     let found = json(&bench, "evaluate int8.onnx --against digits.onnx --data digits.toml");
     has_keys(&found, &["top1", "top1_low", "top1_high", "top5", "samples", "agreement"]);
@@ -152,11 +160,7 @@ fn prune_and_groups_as_json() {
     assert!((0.3..=0.5).contains(&share), "{share}");
     assert_eq!(json(&bench, "inspect half.onnx")["macs"], found["macs"]);
     let groups = json(&bench, "groups digits.onnx");
-    groups
-        .as_array()
-        .unwrap()
-        .iter()
-        .for_each(|it| has_keys(it, &["name", "channels", "producers", "consumers"]));
+    each_has_keys(&groups, &["name", "channels", "producers", "consumers"]);
     assert_eq!(groups.as_array().unwrap().iter().filter(|it| it["frozen"].is_null()).count(), 6);
 }
 

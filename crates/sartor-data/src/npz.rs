@@ -105,7 +105,13 @@ pub fn write_npz(mut writer: impl Write, arrays: &[NamedArray]) -> Result<()> {
 
 fn open(path: &Path) -> Result<ZipArchive<BufReader<File>>> {
     let file = File::open(path).map_err(|error| DataError::read(path, error))?;
-    ZipArchive::new(BufReader::new(file)).map_err(|error| DataError::read(path, error.into()))
+    let name = format!("`{}`", path.display());
+    ZipArchive::new(BufReader::new(file)).map_err(|error| {
+        DataError::invalid(
+            name,
+            format!("not an NPZ archive ({error}); save it with numpy's `savez`"),
+        )
+    })
 }
 
 fn array_name(file_name: &[u8]) -> Option<String> {

@@ -128,8 +128,8 @@ impl Error {
             | Error::Data(_)
             | Error::Invalid(_)
             | Error::Recipe { .. }
-            | Error::Chip(_) => Kind::Input,
-            Error::Engine(
+            | Error::Chip(_)
+            | Error::Engine(
                 EngineError::InputCount { .. }
                 | EngineError::InputShape { .. }
                 | EngineError::InputType { .. },

@@ -76,16 +76,16 @@ impl Model {
         if path.exists() && !force {
             return Err(Error::Exists(path.to_owned()));
         }
-        let mut total = exported.model.len() as u64;
-        if let Some(external) = &exported.external {
-            let beside = path.with_file_name(&external.name);
-            total += external.chunks.iter().map(|it| it.len() as u64).sum::<u64>();
-            write_atomically(&beside, force, |it| {
-                external.chunks.iter().try_for_each(|chunk| it.write_all(chunk))
-            })?;
-        }
-        write_atomically(path, force, |it| it.write_all(&exported.model))?;
-        Ok(total)
+        let model = || write_atomically(path, force, |it| it.write_all(&exported.model));
+        let total = exported.model.len() as u64;
+        let Some(external) = &exported.external else { return model().map(|()| total) };
+        let beside = path.with_file_name(&external.name);
+        write_atomically(&beside, force, |it| {
+            external.chunks.iter().try_for_each(|chunk| it.write_all(chunk))
+        })?;
+        // Tensors without their network are of no use.
+        model().inspect_err(|_| drop(std::fs::remove_file(&beside)))?;
+        Ok(total + external.chunks.iter().map(|it| it.len() as u64).sum::<u64>())
     }
 
     /// Bytes that [`Model::save`] would write.

@@ -212,16 +212,11 @@ fn an_interrupted_run_leaves_nothing() {
         .status()
         .unwrap();
     assert!(sent.success());
-    let begin = std::time::Instant::now();
     let mut rest = String::new();
     stderr.read_to_string(&mut rest).unwrap();
     let code = child.wait().unwrap().code();
-    println!(
-        "sartor demo -o out, interrupted\n  exit {code:?} after {:?}\n{rest}",
-        begin.elapsed()
-    );
+    println!("sartor demo -o out, interrupted\n  exit {code:?}\n{rest}");
     assert_eq!(code, Some(130), "{talk}{rest}");
     assert_eq!(rest, "error: interrupted; nothing was written\n");
     assert_eq!(listing(&bench.path(".")), before);
-    assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
 }

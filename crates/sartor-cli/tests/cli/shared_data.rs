@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::{json, workbench::Workbench};
 
 /// The folder with `models` and `data`; `None` where it is not.
+#[expect(clippy::print_stdout, reason = "a test says that it was skipped")]
 #[expect(
     clippy::disallowed_methods,
     reason = "tests are told by the environment where the shared data are"

@@ -27,7 +27,7 @@ pub(crate) fn unpack(bench: &Workbench) {
 /// An IDX file of bytes (<http://yann.lecun.com/exdb/mnist/>, "the IDX file format").
 pub(crate) fn idx(shape: &[usize], values: &[u8]) -> Vec<u8> {
     let mut file = vec![0, 0, 8, u8::try_from(shape.len()).unwrap()];
-    shape.iter().for_each(|&it| file.extend_from_slice(&u32::try_from(it).unwrap().to_be_bytes()));
+    file.extend(shape.iter().flat_map(|&it| u32::try_from(it).unwrap().to_be_bytes()));
     file.extend_from_slice(values);
     file
 }
