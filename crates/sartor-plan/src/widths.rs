@@ -133,6 +133,7 @@ mod tests {
         graph
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it stands for a count that can fail")]
     fn parameters(graph: &Graph) -> Result<u64, PlanError> {
         Ok(graph
             .values()
