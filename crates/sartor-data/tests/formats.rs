@@ -405,7 +405,7 @@ fn wrong_npz() {
         format!("{input}\n[splits.test]\nformat = \"npz\"\npath = \"{path}\"\n{more}\n")
     };
     let cases = [
-        (spec("", "text.npz", ""), "cannot read `DIR/text.npz`: "),
+        (spec("", "text.npz", ""), "`DIR/text.npz`: not an NPZ archive"),
         (
             spec("", "lying.npz", ""),
             "array `x` of `DIR/lying.npz`: 72 bytes, which are not the float32 [1, 999] of its header",
