@@ -33,9 +33,9 @@ pub(crate) struct First<'a> {
 }
 
 impl<'a> First<'a> {
-    /// The first `count` of `set`, or all if no count is given.
-    pub(crate) fn of(set: &'a dyn Samples, count: Option<usize>) -> Self {
-        First { set, count: count.unwrap_or(usize::MAX).min(set.len()) }
+    /// The first `count` of `set`, or all if there are fewer.
+    pub(crate) fn of(set: &'a dyn Samples, count: usize) -> Self {
+        First { set, count: count.min(set.len()) }
     }
 }
 

@@ -31,9 +31,6 @@ const LEAST_GAIN: f64 = 0.002;
 /// Each round takes at most one grain from every group.
 const MOST_ROUNDS: usize = 4;
 
-/// Samples on which statistics are restored: thousands of positions of each channel.
-const RESTORING: usize = 64;
-
 /// One grain less of one group.
 struct Cut {
     group: String,
@@ -200,7 +197,7 @@ impl Search<'_> {
             grain: self.grain(),
             keep: Keep::Widths(widths.clone()),
         };
-        let restore = RestoreStatistics { variance: true, samples: Some(RESTORING) };
+        let restore = RestoreStatistics::default();
         vec![Step::PruneChannels(prune), Step::RestoreStatistics(restore)]
     }
 

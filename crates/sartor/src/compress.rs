@@ -36,7 +36,7 @@ pub const DEFAULT_DROP: f64 = 1.0;
 
 /// Samples that candidates are compared on, and those that many are ranked on.
 const VALIDATION: usize = 1024;
-const RANKING: usize = 256;
+const RANKING: usize = 128;
 
 /// Share of the allowed loss that a search on training images may use up: a network is surer of what it was
 /// trained on, so that the loss on new images is larger.

@@ -29,10 +29,6 @@ pub struct Session<'a> {
     pub seed: u64,
 }
 
-/// Samples on which statistics are restored after pruning: thousands of positions of each channel, at a
-/// fraction of the time that all would take.
-const RESTORING: usize = 128;
-
 /// What pruning is asked for.
 #[derive(Clone, Debug)]
 pub struct PruneRequest {
@@ -231,10 +227,7 @@ impl Session<'_> {
         let mut steps = vec![Step::Simplify, Step::PruneChannels(config)];
         let samples = spec.map(|it| self.samples(&clean, it, "calibration")).transpose()?;
         if samples.is_some() {
-            steps.push(Step::RestoreStatistics(RestoreStatistics {
-                variance: true,
-                samples: Some(RESTORING),
-            }));
+            steps.push(Step::RestoreStatistics(RestoreStatistics::default()));
         }
         let recipe = Recipe::new(None, self.seed, steps);
         let (graph, outcomes) = self.replay(&model.graph, &recipe, samples.as_ref())?;
