@@ -56,14 +56,24 @@ pub(crate) fn search(
     }
     let (mut best, name) =
         best.expect("METHODS is not empty and every method gives a quantization");
-    best.refused = losers.into_iter().map(|(loser, score)| Refusal {
+    let refusal = |(loser, score): (&str, Score)| Refusal {
         what: format!("{loser} ranges"),
         where_: "all activations".to_owned(),
-        why: format!(
-            "outputs move further from the float network's than with {name} ranges: {:.2e} against {:.2e} nats, \
-             {:.2} against {:.2} % agreement",
-            score.divergence, best.score.divergence, score.agreement, best.score.agreement
-        ),
-    }).collect();
+        why: worse(&score, &best.score, name),
+    };
+    best.refused = losers.into_iter().map(refusal).collect();
     Ok(best)
+}
+
+/// Why ranges were not taken that lost against those of `winner`.
+fn worse(loser: &Score, best: &Score, winner: &str) -> String {
+    let agreement = format!("{:.2} against {:.2} % agreement", loser.agreement, best.agreement);
+    if loser.divergence <= 1.01 * best.divergence {
+        return format!("no nearer to the float network than {winner} ranges: {agreement}");
+    }
+    format!(
+        "outputs move further from the float network's than with {winner} ranges: \
+         {:.2e} against {:.2e} nats, {agreement}",
+        loser.divergence, best.divergence
+    )
 }

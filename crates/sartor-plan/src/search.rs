@@ -223,9 +223,8 @@ impl Search<'_> {
             }
         }
         for skip in skips {
-            let mut found =
+            let found =
                 quantize_search::search(self.request, scheme, base.piece, &skip, judge, observe)?;
-            self.refused.append(&mut found.refused);
             let holds = found.score.drop_from(&self.reference) <= self.allowed();
             let candidate = self.described(base, Some((&found, scheme)))?;
             self.found.push(candidate);

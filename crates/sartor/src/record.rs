@@ -1,6 +1,6 @@
 //! What a run leaves in writing.
 
-use sartor_chip::Chip;
+use sartor_chip::{Artefact, Chip};
 use sartor_cost::{Estimate, NodeCost, Options, Precision, estimate};
 use sartor_data::DataSpec;
 use sartor_ir::Graph;
@@ -33,7 +33,6 @@ pub(crate) fn record(it: &Findings<'_>) -> Result<Record, Error> {
     let before = estimate(it.clean, it.chip, &Options { batch: 1, precision: Precision::AsIs })?;
     let after = &it.chosen.candidate.estimate;
     let recipe = it.chosen.candidate.recipe.to_toml().map_err(|it| Error::Bug(it.to_string()))?;
-    let path = "model.onnx";
     Ok(Record {
         schema: SCHEMA,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -54,7 +53,7 @@ pub(crate) fn record(it: &Findings<'_>) -> Result<Record, Error> {
         refused: refused(it),
         warnings: warnings(it, after),
         recipe,
-        deploy: vec![it.chip.deploy.command_for(path)],
+        deploy: deploy(it.chip),
         nodes_before: before.nodes.iter().map(|node| node_estimate(node, None)).collect(),
         nodes_after: after.nodes.iter().map(|node| node_estimate(node, Some(it.chosen))).collect(),
     })
@@ -82,6 +81,24 @@ fn model_info(model: &Model, clean: &Graph, before: &Estimate) -> ModelInfo {
         inputs: ports(clean.inputs()),
         outputs: ports(clean.outputs()),
     }
+}
+
+/// The commands that bring the written model onto the chip.
+fn deploy(chip: &Chip) -> Vec<String> {
+    let takes_onnx = |it: &Artefact| matches!(it, Artefact::Onnx | Artefact::OnnxQdq);
+    if chip.deploy.accepts.iter().any(takes_onnx) {
+        return vec![chip.deploy.command_for("model.onnx")];
+    }
+    let formats: Vec<_> = chip.deploy.accepts.iter().map(ToString::to_string).collect();
+    vec![
+        format!(
+            "# {} takes {}, which Sartor does not write yet: convert model.onnx with a tool that keeps the integers of \
+             its QuantizeLinear pairs, then",
+            chip.deploy.runtime,
+            formats.join(" or ")
+        ),
+        chip.deploy.command_for("model.tflite"),
+    ]
 }
 
 /// The chip with its roofs: the arithmetic of every mode, the bandwidth of every memory.

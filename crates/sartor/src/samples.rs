@@ -61,6 +61,13 @@ impl BoundSamples {
         Ok(BoundSamples { set: set.clone(), order, interrupt: interrupt.clone() })
     }
 
+    /// The first `count` samples, or all if there are fewer.
+    #[must_use]
+    pub fn first(&self, count: usize) -> Self {
+        let picks: Vec<usize> = (0..self.set.len().min(count)).collect();
+        BoundSamples { set: self.set.subset(&picks), ..self.clone() }
+    }
+
     /// The set behind it.
     pub fn set(&self) -> &DataSet {
         &self.set

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sartor_chip::Chip;
 use sartor_compress::{
-    Outcome, QuantizeStatic, Quantized, Recipe, RestoreStatistics, Step, Workpiece,
+    Outcome, QuantizeStatic, Quantized, Recipe, RestoreStatistics, Step, Workpiece, measure_sqnr,
     prune::{Criterion, Keep, PruneChannels, Removed, groups, importance},
     quantize,
 };
@@ -28,6 +28,9 @@ pub struct Session<'a> {
     /// Seed of every random choice.
     pub seed: u64,
 }
+
+/// Samples on which the noise of each quantized node is measured: thousands of elements of each.
+const SQNR_SAMPLES: usize = 8;
 
 /// What pruning is asked for.
 #[derive(Clone, Debug)]
@@ -182,7 +185,9 @@ impl Session<'_> {
             done = at;
         });
         self.progress.end();
-        let quantized = self.or_interrupted(result)?;
+        let mut quantized = self.or_interrupted(result)?;
+        let measured = measure_sqnr(&clean, &mut quantized, &samples.first(SQNR_SAMPLES));
+        self.or_interrupted(measured)?;
         Ok((model.with_graph(quantized.graph.clone()), quantized))
     }
 

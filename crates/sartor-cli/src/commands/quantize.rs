@@ -71,6 +71,7 @@ fn table(nodes: &[QuantizedNode], output: &Output) -> String {
         Column::text("operator"),
         Column::text("weights"),
         Column::text("activations"),
+        Column::number("SQNR, dB"),
         Column::prose("left float because"),
     ]);
     for it in nodes {
@@ -79,6 +80,7 @@ fn table(nodes: &[QuantizedNode], output: &Output) -> String {
             it.op.clone(),
             it.weights.clone().unwrap_or_default(),
             it.activations.clone().unwrap_or_default(),
+            it.sqnr_db.map(|it| format!("{it:.1}")).unwrap_or_default(),
             it.left_float_because.clone().unwrap_or_default(),
         ]);
     }
