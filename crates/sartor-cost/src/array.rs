@@ -1,6 +1,6 @@
 //! How many cycles a product takes on the chip's array.
 
-use sartor_chip::{Align, Chip, ComputeModel, Cycles, Macs};
+use sartor_chip::{Align, Chip, ComputeModel, Cycles, Macs, Tile};
 
 use crate::{arithmetic::Arithmetic, op::Product};
 
@@ -36,11 +36,14 @@ pub(crate) fn occupation(
             ComputeModel::DotTile { tile } if align.k > 1 || align.n > 1 => {
                 let tile = tile.value;
                 let depth = reduction(align, product).next_multiple_of(tile.k.max(1));
-                let tiles = product.groups
-                    * product.positions.div_ceil(tile.m)
-                    * product.outputs.div_ceil(tile.n);
                 let cores = chip.compute.cores.value;
-                (tiles.div_ceil(cores) * cores) as f64 * (tile.m * tile.n) as f64 * depth as f64
+                let steps = tiles(&tile).map(|(m, n)| {
+                    let count = product.groups
+                        * product.positions.div_ceil(m)
+                        * product.outputs.div_ceil(n);
+                    (count.div_ceil(cores) * cores) as f64 * (m * n) as f64 * depth as f64
+                });
+                steps.into_iter().fold(f64::INFINITY, f64::min)
             }
             ComputeModel::Systolic { array } => {
                 let array = array.value;
@@ -63,6 +66,12 @@ pub(crate) fn occupation(
     let first = occupy(&mode.align.value);
     let second = mode.alternative.as_ref().map(|it| occupy(&it.value));
     second.filter(|it| it.cycles < first.cycles).unwrap_or(first)
+}
+
+/// The tiles that kernels choose from: the chip's, half of it, a quarter of it.
+fn tiles(tile: &Tile) -> [(u64, u64); 3] {
+    let half = |extent: u64| extent.div_ceil(2).max(1);
+    [(tile.m, tile.n), (tile.m, half(tile.n)), (half(tile.m), half(tile.n))]
 }
 
 /// Steps of the reduction of one output, rounded up.
