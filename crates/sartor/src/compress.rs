@@ -7,7 +7,7 @@ use sartor_chip::Chip;
 use sartor_data::DataSpec;
 use sartor_ir::Graph;
 use sartor_plan::{Candidate, Event, Judge, Plan, PlanError, Request, Score, plan};
-use sartor_report::Record;
+use sartor_report::{Record, format};
 
 use crate::{
     Error, Evaluation, Model, Predictions, Session, Silent,
@@ -229,18 +229,27 @@ fn misses(
         misses.push(format!("its accuracy is {after:.2} %, at least {least:.2} % is asked"));
     }
     let latency = candidate.estimate.latency;
-    if limits.max_latency.is_some_and(|it| latency.0 > it) {
+    if let Some(most) = limits.max_latency
+        && latency.0 > most
+    {
         misses.push(format!(
-            "its estimated latency is {latency}, bound by {}",
+            "its estimated latency is {latency}, at most {} is allowed; it is bound by {}",
+            format::seconds(most),
             candidate.estimate.bound
         ));
     }
-    if limits.max_size.is_some_and(|it| bytes > it) {
-        misses.push(format!("its file has {bytes} bytes"));
+    if let Some(most) = limits.max_size
+        && bytes > most
+    {
+        let (bytes, most) = (format::bytes(bytes), format::bytes(most));
+        misses.push(format!("its file has {bytes}, at most {most} are allowed"));
     }
-    let memory = candidate.estimate.peak_memory;
-    if limits.max_ram.is_some_and(|it| memory.0 > it) {
-        misses.push(format!("its activations need {memory}"));
+    let memory = candidate.estimate.peak_memory.0;
+    if let Some(most) = limits.max_ram
+        && memory > most
+    {
+        let (memory, most) = (format::bytes(memory), format::bytes(most));
+        misses.push(format!("its activations need {memory}, at most {most} are allowed"));
     }
     misses
 }
