@@ -39,7 +39,7 @@ pub(crate) struct Global {
     /// Threads to use; all cores if not given
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), allow_negative_numbers = true)]
     pub(crate) threads: Option<u16>,
-    /// Seed of every random choice
+    /// Seed of every random choice, kept in recipes and reports; no technique draws by chance yet
     #[arg(
         long,
         global = true,
@@ -272,7 +272,7 @@ pub(crate) struct Prune {
     /// Remove channels in multiples of N; slots are those of an N×N array
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536), allow_negative_numbers = true)]
     pub(crate) grain: Option<u32>,
-    /// Correct biases on the split `calibration` of this data spec
+    /// Restore means and spreads of the layers on the split `calibration` of this data spec
     #[arg(long, value_name = "SPEC")]
     pub(crate) data: Option<PathBuf>,
     /// How channels are compared

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::{DType, Graph, IntegerTensor, NodeId, Op, TensorType, ValueId, integer};
+use crate::{DType, Graph, IntegerTensor, NodeId, TensorType, ValueId, integer};
 
 /// What is known of a value.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,16 +70,9 @@ pub fn infer_facts(
         let error = |problem| error_at(graph, id, problem);
         let mut made = node.op.infer(&given, node.outputs.len()).map_err(error)?;
         if let [Some(fact)] = made.as_mut_slice() {
-            fact.value = integer::evaluate(&node.op, &given, fact);
-            if let Op::Shape(_) = node.op {
-                // The rule itself computes the contents.
-                *fact = node
-                    .op
-                    .infer(&given, 1)
-                    .map_err(error)?
-                    .remove(0)
-                    .unwrap_or_else(|| fact.clone());
-            }
+            // The rule of `Shape` knows the contents by itself.
+            let known = fact.value.take();
+            fact.value = known.or_else(|| integer::evaluate(&node.op, &given, fact));
         }
         for (&output, fact) in node.outputs.iter().zip(made) {
             let Some(output) = output else { continue };

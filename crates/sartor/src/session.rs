@@ -178,20 +178,14 @@ impl Session<'_> {
         model.check_numbers()?;
         let clean = model.simplified()?;
         let samples = self.samples(&clean, spec, "calibration")?;
-        self.progress.begin("calibrating", Some(samples.set().len() as u64));
-        let mut done = 0;
-        let result = quantize(&clean, config, &samples, &mut |at, _| {
-            self.progress.advance((at.saturating_sub(done)) as u64);
-            done = at;
-        });
-        self.progress.end();
-        let mut quantized = self.or_interrupted(result)?;
+        let mut quantized =
+            self.watched("calibrating", |progress| quantize(&clean, config, &samples, progress))?;
         let measured = measure_sqnr(&clean, &mut quantized, &samples.first(SQNR_SAMPLES));
         self.or_interrupted(measured)?;
         Ok((model.with_graph(quantized.graph.clone()), quantized))
     }
 
-    /// Simplifies a network and prunes it to a share of its cost, correcting biases if there are samples.
+    /// Simplifies a network and prunes it to a share of its cost, restoring statistics if there are samples.
     ///
     /// # Errors
     /// A share that cannot be reached; as [`sartor_compress::prune::prune`].
@@ -275,18 +269,31 @@ impl Session<'_> {
         let mut piece = Workpiece::new(graph.clone());
         let mut outcomes = Vec::new();
         for step in &recipe.steps {
-            self.progress.begin(step.technique().id, samples.map(|it| it.set().len() as u64));
-            let mut done = 0;
-            let result = piece.apply(step, samples.map(|it| it as _), &mut |at, _| {
-                self.progress.advance((at.saturating_sub(done)) as u64);
-                done = at;
-            });
-            self.progress.end();
-            let (next, outcome) = self.or_interrupted(result)?;
+            let samples = samples.map(|it| it as _);
+            let (next, outcome) =
+                self.watched(step.technique().id, |progress| piece.apply(step, samples, progress))?;
             piece = next;
             outcomes.push(outcome);
         }
         Ok((piece.graph, outcomes))
+    }
+
+    /// Runs `work` as a phase; it reports what is done of how much, in units of its own.
+    fn watched<T, E: Into<Error>>(
+        &self,
+        phase: &str,
+        work: impl FnOnce(&mut dyn FnMut(usize, usize)) -> Result<T, E>,
+    ) -> Result<T, Error> {
+        let mut reported = None;
+        let result = work(&mut |done, total| {
+            if reported.is_none() {
+                self.progress.begin(phase, Some(total as u64));
+            }
+            self.progress.advance(done.saturating_sub(reported.unwrap_or(0)) as u64);
+            reported = Some(done);
+        });
+        self.progress.end();
+        self.or_interrupted(result)
     }
 
     /// An error that was caused by the user's wish to stop is that.

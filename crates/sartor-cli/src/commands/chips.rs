@@ -25,7 +25,7 @@ struct Line {
 
 pub(super) fn run(args: &Chips, session: &Session<'_>, output: &Output) -> Result<(), Error> {
     match (&args.check, &args.id) {
-        (Some(ChipsCommand::Check { file }), _) => check(file, session, output),
+        (Some(ChipsCommand::Check { file }), _) => check(file, output),
         (None, Some(id)) => one(&session.chip(id)?, output),
         (None, None) => list(output),
     }
@@ -125,10 +125,9 @@ fn words(value: &serde_json::Value) -> String {
     }
 }
 
-fn check(file: &Path, session: &Session<'_>, output: &Output) -> Result<(), Error> {
+fn check(file: &Path, output: &Output) -> Result<(), Error> {
     let name = file.to_string_lossy();
     let text = sartor::read_text(file)?;
     let chip = Chip::checked(&name, &text)?;
-    let _ = session;
     output.result(&line(&chip), || format!("{name}: {} is a valid chip file\n", chip.id))
 }
