@@ -116,7 +116,7 @@ impl<'g> Folding<'g> {
 
     fn plain_role(&self, node: &Node) -> Role {
         let ahead = !node.inputs.is_empty()
-            && !matches!(node.op, Op::Opaque(_))
+            && !matches!(node.op, Op::Named(_))
             && (node.reads().all(|it| self.is_fixed(it))
                 || node.outputs.iter().flatten().all(|&it| self.is_fixed(it)));
         if ahead {

@@ -88,7 +88,7 @@ pub(crate) fn work(node: &Node, shapes: &Shapes) -> Option<Work> {
         | Op::Range
         | Op::QuantizeLinear(_)
         | Op::DequantizeLinear(_)
-        | Op::Opaque(_) => Some(Work::Elementwise),
+        | Op::Named(_) => Some(Work::Elementwise),
     }
 }
 

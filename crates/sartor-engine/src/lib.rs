@@ -20,6 +20,7 @@
 
 mod array;
 mod error;
+pub mod gradient;
 mod kernel;
 mod map;
 mod program;

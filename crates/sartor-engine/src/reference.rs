@@ -7,6 +7,7 @@ pub mod elementwise;
 mod evaluate;
 pub mod gemm;
 pub mod layout;
+pub(crate) mod named;
 pub mod norm;
 pub mod pool;
 pub mod quantize;

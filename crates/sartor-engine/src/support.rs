@@ -7,7 +7,12 @@ use sartor_ir::{
     infer_facts,
 };
 
-use crate::{EngineError, Unsupported, array::storage, error::node_name, reference::quantize};
+use crate::{
+    EngineError, Unsupported,
+    array::storage,
+    error::node_name,
+    reference::{named, quantize},
+};
 
 /// The nodes that the engine cannot run, with reasons; element types that are not known yet are not judged.
 pub fn check_support(graph: &Graph) -> Vec<Unsupported> {
@@ -36,7 +41,10 @@ fn declared(graph: &Graph, facts: &[Option<Fact>], id: ValueId) -> Option<DType>
 
 /// Why there is no kernel for `op` on these element types.
 pub(crate) fn unsupported(op: &Op, inputs: &[Option<DType>], outputs: &[DType]) -> Option<String> {
-    if let Op::Opaque(it) = op {
+    if let Op::Named(it) = op {
+        if named::knows(it) {
+            return None;
+        }
         let domain = if it.domain.is_empty() { "ai.onnx" } else { &it.domain };
         return Some(format!(
             "the engine does not know the operator `{}` of domain `{domain}`",
@@ -157,22 +165,23 @@ mod tests {
 
     #[test]
     fn refuses_by_name_and_type() {
-        let opaque = sartor_ir::Opaque {
+        let rnn = sartor_ir::Named {
             domain: String::new(),
-            name: "LSTM".into(),
+            name: "Magic".into(),
+            version: 17,
             attributes: sartor_ir::Attrs::new(),
         };
         let mut graph = Graph::new("g");
         let x = graph
             .add_input("x", TensorType::new(DType::I64, vec![Dim::symbol("N"), Dim::Known(4)]))
             .unwrap();
-        graph.add_node("rnn", Op::Opaque(opaque), &[x], &["y"]).unwrap();
+        graph.add_node("rnn", Op::Named(rnn), &[x], &["y"]).unwrap();
         graph.add_node("", Op::Softmax(sartor_ir::Softmax { axis: -1 }), &[x], &["z"]).unwrap();
         let found: Vec<_> = check_support(&graph).iter().map(ToString::to_string).collect();
         assert_eq!(
             found,
             [
-                "node `rnn` (LSTM): the engine does not know the operator `LSTM` of domain `ai.onnx`",
+                "node `rnn` (Magic): the engine does not know the operator `Magic` of domain `ai.onnx`",
                 "node `z` (Softmax): there is no kernel for inputs of types i64",
             ]
         );

@@ -99,7 +99,7 @@ pub struct Graph {
     pub name: String,
     /// Free text of the file.
     pub doc: String,
-    /// Operator set versions by domain (`""` is ONNX's own), which bind [`Op::Opaque`] nodes.
+    /// Operator set versions by domain (`""` is ONNX's own), which bind [`Op::Named`] nodes.
     pub opsets: BTreeMap<String, i64>,
     /// Key-value pairs of the file, such as the producer, in the file's order.
     pub metadata: Vec<(String, String)>,

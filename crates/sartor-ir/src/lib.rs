@@ -2,7 +2,8 @@
 //!
 //! A [`Graph`] is a value. It knows no file format, no kernel and no chip. Operators are a closed
 //! enum, [`Op`], named and defined as in ONNX (the newest form of each operator, opset 22; a door
-//! such as `sartor-onnx` translates older forms), and [`Op::Opaque`] carries what nobody here knows.
+//! such as `sartor-onnx` translates older forms), and [`Op::Named`] carries the rest by name; the
+//! [`catalog`] knows the rules of many of those.
 //! Every graph that leaves a function of this crate satisfies [`verify`].
 //!
 //! ```
@@ -20,6 +21,7 @@
 
 mod attr;
 mod axes;
+pub mod catalog;
 mod dtype;
 mod graph;
 mod id;
@@ -42,7 +44,7 @@ pub use infer::{Fact, InferError, infer, infer_facts};
 pub use integer::{IntegerTensor, Scalar};
 pub use op::{
     Arity, AutoPad, BatchNormalization, Binary, Cast, Concat, ConstantOfShape, Conv, Flatten,
-    Gather, Gemm, GlobalPool, Op, Opaque, Pad, PadMode, Pool, PoolKind, QuantizeLinear, Reduce,
+    Gather, Gemm, GlobalPool, Named, Op, Pad, PadMode, Pool, PoolKind, QuantizeLinear, Reduce,
     ReduceKind, Reshape, Shape, Softmax, Spatial, Split, Transpose, Unary, Variadic,
     normalize_axis, slice_bounds,
 };

@@ -2,14 +2,15 @@
 //!
 //! Names, attributes and semantics are those of ONNX's operator reference
 //! (<https://onnx.ai/onnx/operators/>), each in its newest form up to opset 22. A file format that
-//! holds an older form translates it; a form that cannot be translated travels as [`Op::Opaque`].
+//! holds an older form translates it; a form that cannot be translated travels as [`Op::Named`].
 
 mod conv;
 mod elementwise;
 mod gemm;
 mod layout;
+mod named;
 mod norm;
-mod opaque;
+
 mod pool;
 mod quantize;
 mod reduce;
@@ -22,8 +23,9 @@ pub use layout::{
     Concat, ConstantOfShape, Flatten, Gather, Pad, PadMode, Reshape, Shape, Split, Transpose,
     normalize_axis, slice_bounds,
 };
+pub use named::Named;
 pub use norm::{BatchNormalization, Softmax};
-pub use opaque::Opaque;
+
 pub use pool::{GlobalPool, Pool, PoolKind};
 pub use quantize::QuantizeLinear;
 pub use reduce::{Reduce, ReduceKind};
@@ -103,8 +105,9 @@ pub enum Op {
     QuantizeLinear(QuantizeLinear),
     /// `x, scale, zero_point?`: to floats, by `(x - zero_point) * scale`.
     DequantizeLinear(QuantizeLinear),
-    /// An operator that nobody here knows: it travels through untouched.
-    Opaque(Opaque),
+    /// An operator outside this set, by name: it travels as its file has it. The [`crate::catalog`] may
+    /// know its rules.
+    Named(Named),
 }
 
 /// How many inputs and outputs an operator takes.
@@ -157,7 +160,7 @@ impl Op {
             Op::Range => "Range",
             Op::QuantizeLinear(_) => "QuantizeLinear",
             Op::DequantizeLinear(_) => "DequantizeLinear",
-            Op::Opaque(it) => &it.name,
+            Op::Named(it) => &it.name,
         }
     }
 
@@ -182,7 +185,7 @@ impl Op {
             Op::Shape(it) => it.attributes(),
             Op::ConstantOfShape(it) => it.attributes(),
             Op::QuantizeLinear(it) | Op::DequantizeLinear(it) => it.attributes(),
-            Op::Opaque(it) => it.attributes.clone(),
+            Op::Named(it) => it.attributes.clone(),
             Op::MatMul
             | Op::Binary(_)
             | Op::Variadic(_)
@@ -282,7 +285,7 @@ impl Op {
             Op::Concat(_) | Op::Variadic(_) => (1, ANY),
             Op::Slice => (3, 5),
             Op::Pad(_) => (2, 4),
-            Op::Opaque(_) => (0, ANY),
+            Op::Named(_) => (0, ANY),
             Op::Softmax(_)
             | Op::LogSoftmax(_)
             | Op::Unary(_)
@@ -297,7 +300,7 @@ impl Op {
             | Op::ConstantOfShape(_) => (1, 1),
         };
         let outputs = match self {
-            Op::Opaque(_) => (0, ANY),
+            Op::Named(_) => (0, ANY),
             Op::Split(_) => (1, ANY),
             Op::Dropout | Op::Pool(Pool { kind: PoolKind::Max, .. }) => (1, 2),
             _ => (1, 1),
@@ -306,7 +309,7 @@ impl Op {
     }
 
     /// Types (and, of small integer tensors, contents) of the outputs from those of the inputs.
-    /// `Opaque` answers with nothing known.
+    /// [`Op::Named`] answers by the [`crate::catalog`], or with nothing known.
     ///
     /// # Errors
     /// A sentence that shows the shapes that do not fit.
@@ -352,7 +355,7 @@ impl Op {
             Op::Range => layout::infer_range(inputs),
             Op::QuantizeLinear(it) => it.infer_quantize(inputs),
             Op::DequantizeLinear(it) => it.infer_dequantize(inputs),
-            Op::Opaque(_) => return Ok(vec![None; n_outputs]),
+            Op::Named(it) => return crate::catalog::infer(it, inputs, n_outputs),
         };
         one.map(|it| vec![it])
     }
@@ -385,7 +388,8 @@ impl Op {
             Op::Gather(it) => it.axes(inputs),
             Op::Shape(_) | Op::Size => layout::axes_shape(inputs),
             Op::QuantizeLinear(it) | Op::DequantizeLinear(it) => it.axes(inputs),
-            Op::Expand | Op::ConstantOfShape(_) | Op::Range | Op::Opaque(_) => Vec::new(),
+            Op::Named(it) => crate::catalog::axes(it, inputs, outputs),
+            Op::Expand | Op::ConstantOfShape(_) | Op::Range => Vec::new(),
         }
     }
 }

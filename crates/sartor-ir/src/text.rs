@@ -65,7 +65,9 @@ fn node_line(graph: &Graph, node: &Node) -> String {
         parts.join(", ")
     };
     let op = match &node.op {
-        Op::Opaque(it) => format!("opaque {} {}", quoted(&it.domain), quoted(&it.name)),
+        Op::Named(it) => {
+            format!("named {} {} {}", quoted(&it.domain), quoted(&it.name), it.version)
+        }
         op => op.name().to_owned(),
     };
     let outputs = list(&node.outputs, &|id| typed(graph, id));

@@ -159,7 +159,7 @@ fn first_bound(graph: &Graph, envelope: &Envelope, from: i64, to: i64) -> Option
         scope::walk(node, &mut |inner| visit(inner));
     };
     for (_, node) in graph.nodes() {
-        if let Op::Opaque(opaque) = &node.op {
+        if let Op::Named(opaque) = &node.op {
             let attribute = opaque.attributes.iter().filter_map(|(name, it)| match it {
                 Attr::Foreign(_) => attribute::write(name, it),
                 _ => None,
@@ -224,7 +224,7 @@ impl Exporter<'_> {
         let note =
             output.iter().find(|it| !it.is_empty()).and_then(|it| self.envelope.nodes.get(it));
         let note = note.cloned().unwrap_or_default();
-        let domain = if let Op::Opaque(it) = &node.op { it.domain.clone() } else { String::new() };
+        let domain = if let Op::Named(it) = &node.op { it.domain.clone() } else { String::new() };
         Ok(proto::Node {
             input: self.names(&form.inputs),
             output,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use prost::Message;
 use sartor_ir::{
-    Attr, Attrs, Fact, Graph, IntegerTensor, Node, Op, Opaque, Tensor, TensorType, ValueId,
+    Attr, Attrs, Fact, Graph, IntegerTensor, Named, Node, Op, Tensor, TensorType, ValueId, catalog,
 };
 
 use crate::{
@@ -293,14 +293,16 @@ impl<'a> Importer<'a> {
         let (op, inputs) = if own.is_empty() && !is_function {
             self.translate(&node, &label, attrs, inputs)
         } else {
-            self.note(
-                &label,
-                &format!("operator {}.{} is not known, carried unchanged", own, node.op_type),
-            );
-            (
-                Op::Opaque(Opaque { domain: own, name: node.op_type.clone(), attributes: attrs }),
-                inputs,
-            )
+            let version = self.graph.opsets.get(&own).copied().unwrap_or(1);
+            let name = node.op_type.clone();
+            let named = Named { domain: own, name, version, attributes: attrs };
+            if is_function || !catalog::knows(&named) {
+                self.note(
+                    &label,
+                    &format!("operator {} is not known, carried unchanged", named.full_name()),
+                );
+            }
+            (Op::Named(named), inputs)
         };
         self.keep_note(&mut node);
         let node = Node { name: node.name, doc: node.doc_string, op, inputs, outputs, captures };
@@ -355,10 +357,16 @@ impl<'a> Importer<'a> {
                 (op, draft.inputs)
             }
             Err(reason) => {
-                self.note(label, &format!("{}: {reason}; carried unchanged", node.op_type));
-                let opaque =
-                    Opaque { domain: String::new(), name: node.op_type.clone(), attributes: attrs };
-                (Op::Opaque(opaque), inputs)
+                let named = Named {
+                    domain: String::new(),
+                    name: node.op_type.clone(),
+                    version: self.opset,
+                    attributes: attrs,
+                };
+                if !catalog::knows(&named) {
+                    self.note(label, &format!("{}: {reason}; carried unchanged", node.op_type));
+                }
+                (Op::Named(named), inputs)
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! [`import`] reads a model of opset 7 to 22 into a [`sartor_ir::Graph`], translating older forms of the
 //! known operators into the newest one; whatever cannot be translated exactly is carried through as
-//! [`sartor_ir::Op::Opaque`] and named in a [`Diagnostic`]. [`export`] writes a graph back in the opset
+//! [`sartor_ir::Op::Named`] and named in a [`Diagnostic`]. [`export`] writes a graph back in the opset
 //! that it came in, or the lowest newer one that can express it. `export(import(m))` computes what `m`
 //! computes, and what stands around the graph (producer, metadata, model-local functions, notes on nodes
 //! and values) travels in the [`Envelope`].

@@ -113,7 +113,7 @@ pub(crate) enum Need {
 /// The opset that it needs.
 pub(crate) fn older(graph: &Graph, node: &Node, opset: i64) -> Result<Form, Need> {
     let mut form = Form { attrs: node.op.attributes(), inputs: node.inputs.clone() };
-    if let Op::Opaque(_) = node.op {
+    if let Op::Named(_) = node.op {
         return Ok(form);
     }
     at_least(opset, opset::since(node.op.name()))?;

@@ -47,7 +47,7 @@ fn shared_models_go_round() {
         assert_eq!(third.unwrap().graph, second.graph, "{shown}");
         let mut graph = first.graph;
         sartor_ir::infer(&mut graph).unwrap();
-        let opaque = graph.nodes().any(|(_, it)| matches!(it.op, Op::Opaque(_)));
+        let opaque = graph.nodes().any(|(_, it)| matches!(it.op, Op::Named(_)));
         let unknown = graph.values().find(|(_, it)| it.ty.is_none());
         assert!(opaque || unknown.is_none(), "{shown}: {unknown:?}");
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sartor_engine::check_support;
-use sartor_ir::{Graph, Op, TensorType, ValueId, infer};
+use sartor_ir::{Graph, Op, TensorType, ValueId, catalog, infer};
 use serde::Serialize;
 
 use crate::{Error, Model};
@@ -57,13 +57,10 @@ pub fn inspect(model: &Model) -> Result<Inspection, Error> {
     let (mut operators, mut opaque) = (BTreeMap::new(), BTreeMap::new());
     for (_, node) in model.graph.nodes() {
         *operators.entry(node.op.name().to_owned()).or_default() += 1;
-        if let Op::Opaque(it) = &node.op {
-            let name = if it.domain.is_empty() {
-                it.name.clone()
-            } else {
-                format!("{}.{}", it.domain, it.name)
-            };
-            *opaque.entry(name).or_default() += 1;
+        if let Op::Named(it) = &node.op
+            && !catalog::knows(it)
+        {
+            *opaque.entry(it.full_name()).or_default() += 1;
         }
     }
     Ok(Inspection {
@@ -112,7 +109,7 @@ pub(crate) fn parameters(graph: &Graph) -> u64 {
                 | Op::MatMul
                 | Op::BatchNormalization(_)
                 | Op::PRelu
-                | Op::Opaque(_)
+                | Op::Named(_)
         );
         for id in node.reads().filter(|_| weighted) {
             let behind = graph

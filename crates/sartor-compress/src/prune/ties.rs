@@ -329,7 +329,7 @@ fn extent_is_computed_with(graph: &Graph, consumers: &Consumers, id: NodeId) -> 
         for &(reader, _) in consumers.of(value) {
             let node = graph.node(reader);
             match &node.op {
-                Op::Opaque(_) => return true,
+                Op::Named(_) => return true,
                 Op::Cast(it) if it.to.is_float() => return true,
                 Op::Cast(_)
                 | Op::Binary(_)

@@ -157,7 +157,7 @@ pub(super) fn place(graph: &Graph, config: &QuantizeStatic) -> Plan {
 /// What a node could do, looking at it alone.
 fn first_role(graph: &Graph, id: NodeId, node: &Node, config: &QuantizeStatic) -> Role {
     if !node.outputs.iter().flatten().any(|it| is_float(graph, *it)) {
-        let known = !matches!(node.op, Op::Opaque(_));
+        let known = !matches!(node.op, Op::Named(_));
         return if known { Role::Other } else { Role::Float("nobody here knows the operator") };
     }
     let role = by_operator(graph, node);
@@ -229,7 +229,7 @@ fn by_operator(graph: &Graph, node: &Node) -> Role {
         {
             Role::Carrier
         }
-        Op::Opaque(_) => Role::Float("nobody here knows the operator"),
+        Op::Named(_) => Role::Float("nobody here knows the operator"),
         Op::QuantizeLinear(_) | Op::DequantizeLinear(_) => Role::Float("it is quantized already"),
         _ => Role::Float("no integer form is used for the operator"),
     }

@@ -8,7 +8,7 @@ use sartor_ir::{
     QuantizeLinear, Reduce, Spatial, Tensor, broadcast, normalize_axis,
 };
 
-use super::{conv, gemm, layout::View, norm, pool, quantize, reduce};
+use super::{conv, gemm, layout::View, named, norm, pool, quantize, reduce};
 use crate::{Array, Data};
 
 pub(crate) use layout::{pad_tables, slice_windows};
@@ -41,7 +41,7 @@ pub fn evaluate(
         | Op::PRelu
         | Op::Where
         | Op::Cast(_) => arithmetic::evaluate(op, inputs),
-        Op::Opaque(it) => Err(format!("nobody here knows the operator `{}`", it.name)),
+        Op::Named(it) => return named::evaluate(it, inputs, dtypes),
         _ => return layout::evaluate(op, inputs, dtypes.len()),
     };
     one.map(|it| vec![it])

@@ -44,7 +44,7 @@ impl FoldConstants<'_> {
         let node = graph.node(id);
         // A dequantized weight stays quantized in the file; a graph output keeps its maker.
         let keeps =
-            matches!(node.op, Op::Opaque(_) | Op::DequantizeLinear(_) | Op::QuantizeLinear(_));
+            matches!(node.op, Op::Named(_) | Op::DequantizeLinear(_) | Op::QuantizeLinear(_));
         if keeps || node.outputs.iter().flatten().any(|it| graph.outputs().contains(it)) {
             return None;
         }

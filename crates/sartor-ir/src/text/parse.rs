@@ -4,7 +4,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::is_word;
-use crate::{Attr, Attrs, DType, Dim, Graph, Node, Op, Opaque, Tensor, TensorType, ValueId};
+use crate::{Attr, Attrs, DType, Dim, Graph, Named, Node, Op, Tensor, TensorType, ValueId};
 
 /// Text that is not a graph.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -324,8 +324,11 @@ impl Parser<'_> {
             outputs.push(self.output(graph)?);
         }
         let op_word = self.word().to_owned();
-        let opaque =
-            (op_word == "opaque").then(|| Ok((self.quoted()?, self.quoted()?))).transpose()?;
+        let named = if op_word == "named" {
+            Some((self.quoted()?, self.quoted()?, self.number()?))
+        } else {
+            None
+        };
         let inputs = self.list('(', ')', |it| it.optional_value(graph))?;
         let mut attributes = Attrs::new();
         if self.peek() == Some('{') {
@@ -336,8 +339,8 @@ impl Parser<'_> {
             })?;
             attributes = pairs.into_iter().collect();
         }
-        let op = match opaque {
-            Some((domain, name)) => Op::Opaque(Opaque { domain, name, attributes }),
+        let op = match named {
+            Some((domain, name, version)) => Op::Named(Named { domain, name, version, attributes }),
             None => Op::from_attributes(&op_word, attributes)
                 .ok_or_else(|| self.error(format!("unknown operator `{op_word}`")))?
                 .map_err(|it| self.error(format!("{op_word}: {it}")))?,
@@ -391,7 +394,7 @@ mod tests {
   node "conv" %y: f32[N,2,8,8] = Conv(%x, %w, _) {pads=ints[0, 0, 0, 0]}
   node "" %z: f32[N,2,8,8] = LeakyRelu(%y) {alpha=0.2f} doc "slope"
   node "flat" %out: f32[N,128] = Reshape(%z, %shape)
-  node "odd" %"a b", _, %c.1/d:0: f32[*] = opaque "com.acme" "Magic"(%y, _, %"odd name") {body=foreign hex "00ff", inf=bits 2139095040} captures %z
+  node "odd" %"a b", _, %c.1/d:0: f32[*] = named "com.acme" "Magic" 1(%y, _, %"odd name") {body=foreign hex "00ff", inf=bits 2139095040} captures %z
   output %out
   output %c.1/d:0
 }

@@ -60,9 +60,12 @@ impl Lowering<'_> {
             .map(|(id, it)| it.constant.is_some() || self.follows_from_shapes(id).is_some())
             .collect();
         for (_, node) in self.graph.nodes() {
-            let follows =
-                !node.inputs.is_empty() && node.inputs.iter().flatten().all(|it| fixed[it.index()]);
-            if follows && !matches!(node.op, Op::Opaque(_)) {
+            let follows = !node.inputs.is_empty() && node.reads().all(|it| fixed[it.index()]);
+            let known = match &node.op {
+                Op::Named(it) => reference::named::knows(it),
+                _ => true,
+            };
+            if follows && known {
                 node.outputs.iter().flatten().for_each(|it| fixed[it.index()] = true);
             }
         }
