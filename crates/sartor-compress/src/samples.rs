@@ -120,15 +120,7 @@ impl Samples for InMemory {
 /// Entries `start..end` of axis 0.
 fn window(array: &Array, start: usize, end: usize) -> Array {
     let row: usize = array.shape[1..].iter().product();
-    let at = start * row..end * row;
-    let data = match &array.data {
-        Data::F32(it) => Data::F32(it[at].to_vec()),
-        Data::I64(it) => Data::I64(it[at].to_vec()),
-        Data::I32(it) => Data::I32(it[at].to_vec()),
-        Data::I8(it) => Data::I8(it[at].to_vec()),
-        Data::U8(it) => Data::U8(it[at].to_vec()),
-        Data::Bool(it) => Data::Bool(it[at].to_vec()),
-    };
+    let data = array.data.slice(start * row..end * row);
     let mut shape = array.shape.clone();
     shape[0] = end - start;
     Array { shape, data }

@@ -202,6 +202,10 @@ fn number_type(dtype: DType) -> Option<NumberType> {
         | DType::F8E4M3FNUZ
         | DType::F8E5M2
         | DType::F8E5M2FNUZ
+        | DType::F8E8M0
+        | DType::F4E2M1
+        | DType::I2
+        | DType::U2
         | DType::I32
         | DType::U32
         | DType::I64

@@ -11,8 +11,16 @@ pub enum Dtype {
     I64,
     /// Signed, 32 bits.
     I32,
+    /// Signed, 16 bits.
+    I16,
     /// Signed, 8 bits.
     I8,
+    /// Unsigned, 64 bits.
+    U64,
+    /// Unsigned, 32 bits.
+    U32,
+    /// Unsigned, 16 bits.
+    U16,
     /// Unsigned, 8 bits.
     U8,
     /// True or false, a byte each.
@@ -23,8 +31,9 @@ impl Dtype {
     /// Bytes an element.
     pub fn bytes(self) -> usize {
         match self {
-            Self::F64 | Self::I64 => 8,
-            Self::F32 | Self::I32 => 4,
+            Self::F64 | Self::I64 | Self::U64 => 8,
+            Self::F32 | Self::I32 | Self::U32 => 4,
+            Self::I16 | Self::U16 => 2,
             Self::I8 | Self::U8 | Self::Bool => 1,
         }
     }
@@ -36,7 +45,11 @@ impl Dtype {
             Self::F64 => "float64",
             Self::I64 => "int64",
             Self::I32 => "int32",
+            Self::I16 => "int16",
             Self::I8 => "int8",
+            Self::U64 => "uint64",
+            Self::U32 => "uint32",
+            Self::U16 => "uint16",
             Self::U8 => "uint8",
             Self::Bool => "bool",
         }
@@ -54,8 +67,16 @@ pub enum Values {
     I64(Vec<i64>),
     /// `int32`.
     I32(Vec<i32>),
+    /// `int16`.
+    I16(Vec<i16>),
     /// `int8`.
     I8(Vec<i8>),
+    /// `uint64`.
+    U64(Vec<u64>),
+    /// `uint32`.
+    U32(Vec<u32>),
+    /// `uint16`.
+    U16(Vec<u16>),
     /// `uint8`.
     U8(Vec<u8>),
     /// `bool`.
@@ -70,7 +91,11 @@ macro_rules! each {
             Values::F64($v) => $body,
             Values::I64($v) => $body,
             Values::I32($v) => $body,
+            Values::I16($v) => $body,
             Values::I8($v) => $body,
+            Values::U64($v) => $body,
+            Values::U32($v) => $body,
+            Values::U16($v) => $body,
             Values::U8($v) => $body,
             Values::Bool($v) => $body,
         }
@@ -95,7 +120,11 @@ impl Values {
             Self::F64(_) => Dtype::F64,
             Self::I64(_) => Dtype::I64,
             Self::I32(_) => Dtype::I32,
+            Self::I16(_) => Dtype::I16,
             Self::I8(_) => Dtype::I8,
+            Self::U64(_) => Dtype::U64,
+            Self::U32(_) => Dtype::U32,
+            Self::U16(_) => Dtype::U16,
             Self::U8(_) => Dtype::U8,
             Self::Bool(_) => Dtype::Bool,
         }
@@ -113,7 +142,11 @@ impl Values {
             Self::F64(v) => v.iter().map(|&x| x as f32).collect(),
             Self::I64(v) => v.iter().map(|&x| x as f32).collect(),
             Self::I32(v) => v.iter().map(|&x| x as f32).collect(),
+            Self::I16(v) => v.iter().map(|&x| f32::from(x)).collect(),
             Self::I8(v) => v.iter().map(|&x| f32::from(x)).collect(),
+            Self::U64(v) => v.iter().map(|&x| x as f32).collect(),
+            Self::U32(v) => v.iter().map(|&x| x as f32).collect(),
+            Self::U16(v) => v.iter().map(|&x| f32::from(x)).collect(),
             Self::U8(v) => v.iter().map(|&x| f32::from(x)).collect(),
             Self::Bool(v) => v.iter().map(|&x| f32::from(u8::from(x))).collect(),
         }
@@ -126,7 +159,11 @@ impl Values {
             Self::F64(v) => v.clone(),
             Self::I64(v) => v.iter().map(|&x| x as f64).collect(),
             Self::I32(v) => v.iter().map(|&x| f64::from(x)).collect(),
+            Self::I16(v) => v.iter().map(|&x| f64::from(x)).collect(),
             Self::I8(v) => v.iter().map(|&x| f64::from(x)).collect(),
+            Self::U64(v) => v.iter().map(|&x| x as f64).collect(),
+            Self::U32(v) => v.iter().map(|&x| f64::from(x)).collect(),
+            Self::U16(v) => v.iter().map(|&x| f64::from(x)).collect(),
             Self::U8(v) => v.iter().map(|&x| f64::from(x)).collect(),
             Self::Bool(v) => v.iter().map(|&x| f64::from(u8::from(x))).collect(),
         }
@@ -142,7 +179,11 @@ impl Values {
             Self::F64(v) => v.iter().map(|&x| exact(x)).collect(),
             Self::I64(v) => Some(v.clone()),
             Self::I32(v) => Some(v.iter().map(|&x| i64::from(x)).collect()),
+            Self::I16(v) => Some(v.iter().map(|&x| i64::from(x)).collect()),
             Self::I8(v) => Some(v.iter().map(|&x| i64::from(x)).collect()),
+            Self::U64(v) => v.iter().map(|&x| i64::try_from(x).ok()).collect(),
+            Self::U32(v) => Some(v.iter().map(|&x| i64::from(x)).collect()),
+            Self::U16(v) => Some(v.iter().map(|&x| i64::from(x)).collect()),
             Self::U8(v) => Some(v.iter().map(|&x| i64::from(x)).collect()),
             Self::Bool(v) => Some(v.iter().map(|&x| i64::from(x)).collect()),
         }
@@ -159,7 +200,11 @@ impl Values {
             Dtype::F64 => Self::F64(self.to_f64()),
             Dtype::I64 => Self::I64(self.to_i64()?),
             Dtype::I32 => Self::I32(narrow(&self.to_i64()?)?),
+            Dtype::I16 => Self::I16(narrow(&self.to_i64()?)?),
             Dtype::I8 => Self::I8(narrow(&self.to_i64()?)?),
+            Dtype::U64 => Self::U64(narrow(&self.to_i64()?)?),
+            Dtype::U32 => Self::U32(narrow(&self.to_i64()?)?),
+            Dtype::U16 => Self::U16(narrow(&self.to_i64()?)?),
             Dtype::U8 => Self::U8(narrow(&self.to_i64()?)?),
             Dtype::Bool => {
                 Self::Bool(narrow::<u8>(&self.to_i64()?)?.into_iter().map(|x| x != 0).collect())
@@ -179,7 +224,11 @@ impl Values {
             Dtype::F64 => Self::F64(decode!(f64)),
             Dtype::I64 => Self::I64(decode!(i64)),
             Dtype::I32 => Self::I32(decode!(i32)),
+            Dtype::I16 => Self::I16(decode!(i16)),
             Dtype::I8 => Self::I8(decode!(i8)),
+            Dtype::U64 => Self::U64(decode!(u64)),
+            Dtype::U32 => Self::U32(decode!(u32)),
+            Dtype::U16 => Self::U16(decode!(u16)),
             Dtype::U8 => Self::U8(bytes.to_vec()),
             Dtype::Bool => Self::Bool(bytes.iter().map(|&b| b != 0).collect()),
         }
@@ -192,7 +241,11 @@ impl Values {
             Self::F64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Self::I64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Self::I32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Self::I16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Self::I8(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Self::U64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Self::U32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Self::U16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Self::U8(v) => v.clone(),
             Self::Bool(v) => v.iter().map(|&x| u8::from(x)).collect(),
         }
@@ -243,7 +296,11 @@ mod tests {
             Values::F64(vec![1e300]),
             Values::I64(vec![i64::MIN, 3]),
             Values::I32(vec![-7]),
+            Values::I16(vec![-300]),
             Values::I8(vec![-7]),
+            Values::U64(vec![u64::MAX]),
+            Values::U32(vec![u32::MAX]),
+            Values::U16(vec![60000]),
             Values::U8(vec![200]),
             Values::Bool(vec![true, false]),
         ];

@@ -83,15 +83,30 @@ fn descr(dtype: Dtype) -> &'static str {
         Dtype::F64 => "<f8",
         Dtype::I64 => "<i8",
         Dtype::I32 => "<i4",
+        Dtype::I16 => "<i2",
         Dtype::I8 => "|i1",
+        Dtype::U64 => "<u8",
+        Dtype::U32 => "<u4",
+        Dtype::U16 => "<u2",
         Dtype::U8 => "|u1",
         Dtype::Bool => "|b1",
     }
 }
 
 fn dtype(descr: &str) -> Result<Dtype, String> {
-    const ALL: [Dtype; 7] =
-        [Dtype::F32, Dtype::F64, Dtype::I64, Dtype::I32, Dtype::I8, Dtype::U8, Dtype::Bool];
+    const ALL: [Dtype; 11] = [
+        Dtype::F32,
+        Dtype::F64,
+        Dtype::I64,
+        Dtype::I32,
+        Dtype::I16,
+        Dtype::I8,
+        Dtype::U64,
+        Dtype::U32,
+        Dtype::U16,
+        Dtype::U8,
+        Dtype::Bool,
+    ];
     ALL.into_iter().find(|&it| self::descr(it) == descr).ok_or_else(|| {
         let names = ALL.map(Dtype::name).join(", ");
         format!("elements of type '{descr}', expected little-endian {names}; convert with `astype`")

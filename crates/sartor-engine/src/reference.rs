@@ -2,6 +2,7 @@
 //!
 //! The functions of the submodules are the mathematics; [`evaluate`] fits operators of a graph to them.
 
+pub(crate) mod cast;
 pub mod conv;
 pub mod elementwise;
 mod evaluate;

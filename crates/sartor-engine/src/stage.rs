@@ -1,7 +1,7 @@
 //! Elementwise work that is done on the output of another kernel while it is near.
 
 use rayon::prelude::*;
-use sartor_ir::{Binary, Unary};
+use sartor_ir::{Binary, DType, Unary, narrow};
 
 use crate::{
     reference::elementwise::{self, Number},
@@ -66,6 +66,8 @@ pub(crate) enum Stage {
     Along { op: Binary, swapped: bool, values: Vec<f32>, inner: usize },
     /// Quantization and back.
     FakeQuantize { grids: Vec<Grid>, inner: usize },
+    /// To the nearest value of a narrow float type.
+    Round(DType),
 }
 
 impl Stage {
@@ -120,6 +122,9 @@ impl Stage {
             }
             Stage::FakeQuantize { grids, inner } => {
                 along(y, offset, grids.len(), *inner, |it, c| fake_quantize(it, grids[c]));
+            }
+            Stage::Round(dtype) => {
+                y.iter_mut().for_each(|it| *it = narrow::round(*dtype, *it, true));
             }
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use sartor_ir::{
-    Binary, DType, Dim, Fact, Graph, Op, ReduceKind, TensorType, Unary, ValueId, Variadic,
-    infer_facts,
+    Binary, DType, Dim, Fact, Graph, Op, PoolKind, ReduceKind, TensorType, Unary, ValueId,
+    Variadic, infer_facts,
 };
 
 use crate::{
@@ -58,17 +58,18 @@ pub(crate) fn unsupported(op: &Op, inputs: &[Option<DType>], outputs: &[DType]) 
     }
     let given = |i: usize| inputs.get(i).copied().flatten().and_then(storage);
     let first = given(0);
-    let all_float = || inputs.iter().flatten().all(|it| storage(*it) == Some(DType::F32));
     let same = |a: Option<DType>, b: Option<DType>| a.is_none() || b.is_none() || a == b;
+    let joint = (1..inputs.len()).all(|i| same(first, given(i)));
+    let float = first.is_none_or(DType::is_float);
+    let bool = first == Some(DType::Bool);
     let fits = match op {
-        Op::Conv(_) | Op::Gemm(_) | Op::MatMul | Op::BatchNormalization(_) | Op::PRelu => {
-            all_float()
-        }
-        Op::Softmax(_) | Op::LogSoftmax(_) | Op::Pool(_) | Op::GlobalPool(_) => all_float(),
-        Op::Unary(it) => match first {
-            Some(DType::Bool) => *it == Unary::Not,
-            None | Some(DType::F32) => true,
-            Some(_) => matches!(it, Unary::Abs | Unary::Neg | Unary::Sign | Unary::Relu),
+        Op::Conv(_) | Op::Gemm(_) | Op::MatMul | Op::PRelu => joint && !bool,
+        Op::BatchNormalization(_) | Op::Softmax(_) | Op::LogSoftmax(_) | Op::GlobalPool(_) => float,
+        Op::Pool(it) => float || it.kind == PoolKind::Max && !bool,
+        Op::Unary(it) => match it {
+            Unary::Not => float || bool,
+            Unary::Abs | Unary::Neg | Unary::Sign | Unary::Relu => !bool,
+            _ => float,
         },
         Op::Binary(it) => {
             let logical = matches!(it, Binary::And | Binary::Or | Binary::Xor);
@@ -79,24 +80,17 @@ pub(crate) fn unsupported(op: &Op, inputs: &[Option<DType>], outputs: &[DType]) 
             };
             typed && (*it == Binary::Pow || same(first, given(1)))
         }
-        Op::Variadic(it) => {
-            let joint = (1..inputs.len()).all(|i| same(first, given(i)));
-            joint && first != Some(DType::Bool) && (*it != Variadic::Mean || all_float())
-        }
-        Op::Clip => first != Some(DType::Bool),
+        Op::Variadic(it) => joint && !bool && (*it != Variadic::Mean || float),
+        Op::Clip => !bool && joint,
         Op::Where => same(first, Some(DType::Bool)) && same(given(1), given(2)),
-        Op::Reduce(it) => match first {
-            None | Some(DType::F32) => true,
-            Some(DType::Bool) => false,
-            Some(_) => {
-                !matches!(it.kind, ReduceKind::L2 | ReduceKind::LogSum | ReduceKind::LogSumExp)
-            }
+        Op::Reduce(it) => match it.kind {
+            ReduceKind::L2 | ReduceKind::LogSum | ReduceKind::LogSumExp => float,
+            _ => !bool,
         },
         Op::QuantizeLinear(_) => {
-            same(first, Some(DType::F32))
-                && outputs.first().is_none_or(|it| quantize::limits(*it).is_some())
+            outputs.first().is_none_or(|it| quantize::limits(*it).is_some() || it.is_narrow_float())
         }
-        Op::DequantizeLinear(_) => first != Some(DType::F32) && same(given(1), Some(DType::F32)),
+        Op::DequantizeLinear(_) => given(1).is_none_or(DType::is_float),
         _ => true,
     };
     if fits {

@@ -21,6 +21,14 @@ pub enum DType {
     F8E5M2,
     /// As [`DType::F8E5M2`] without negative zero and infinities.
     F8E5M2FNUZ,
+    /// Powers of two: 8 exponent bits, no sign, with NaN; the scales of OCP's microscaling formats.
+    F8E8M0,
+    /// 4-bit float, 2 exponent bits, one of mantissa; two to a byte, low nibble first.
+    F4E2M1,
+    /// Signed 2-bit integer, four to a byte, low bits first.
+    I2,
+    /// Unsigned 2-bit integer, four to a byte, low bits first.
+    U2,
     /// Signed 4-bit integer, two to a byte, low nibble first.
     I4,
     /// Unsigned 4-bit integer, two to a byte, low nibble first.
@@ -57,6 +65,10 @@ const TABLE: &[(DType, &str, usize)] = &[
     (DType::F8E4M3FNUZ, "f8e4m3fnuz", 8),
     (DType::F8E5M2, "f8e5m2", 8),
     (DType::F8E5M2FNUZ, "f8e5m2fnuz", 8),
+    (DType::F8E8M0, "f8e8m0", 8),
+    (DType::F4E2M1, "f4e2m1", 4),
+    (DType::I2, "i2", 2),
+    (DType::U2, "u2", 2),
     (DType::I4, "i4", 4),
     (DType::U4, "u4", 4),
     (DType::I8, "i8", 8),
@@ -96,8 +108,14 @@ impl DType {
 
     /// Whether the type is a floating-point type.
     pub fn is_float(self) -> bool {
-        use DType::{BF16, F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ, F16, F32, F64};
-        matches!(self, F32 | F64 | F16 | BF16 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ)
+        matches!(self, DType::F32 | DType::F64) || self.is_narrow_float()
+    }
+
+    /// Whether the type is a floating-point type of 16 bits or less: all its values are values of
+    /// [`DType::F32`].
+    pub fn is_narrow_float(self) -> bool {
+        use DType::{BF16, F4E2M1, F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ, F8E8M0, F16};
+        matches!(self, F16 | BF16 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0 | F4E2M1)
     }
 }
 

@@ -27,6 +27,7 @@ mod graph;
 mod id;
 mod infer;
 mod integer;
+pub mod narrow;
 mod op;
 mod pass;
 pub mod passes;

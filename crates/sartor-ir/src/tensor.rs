@@ -4,7 +4,7 @@ use bytes::Bytes;
 use half::{bf16, f16};
 use thiserror::Error;
 
-use crate::{DType, TensorType};
+use crate::{DType, TensorType, narrow};
 
 /// Why bytes are not a tensor, or a tensor not what was asked for.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -122,6 +122,65 @@ impl Tensor {
         Self::from_values(DType::U8, shape, values.to_vec())
     }
 
+    /// A float64 tensor; panics if `values` does not fill `shape`.
+    pub fn from_f64(shape: &[usize], values: &[f64]) -> Self {
+        Self::from_values(
+            DType::F64,
+            shape,
+            values.iter().flat_map(|it| it.to_le_bytes()).collect(),
+        )
+    }
+
+    /// A tensor of a float type of at most 32 bits, values rounded to it; panics if `values` does not fill
+    /// `shape`.
+    ///
+    /// # Errors
+    /// [`TensorError::Type`] for other types.
+    pub fn from_floats(dtype: DType, shape: &[usize], values: &[f32]) -> Result<Self, TensorError> {
+        let data = match dtype {
+            DType::F32 => return Ok(Self::from_f32(shape, values)),
+            DType::F16 => {
+                values.iter().flat_map(|&it| f16::from_f32(it).to_bits().to_le_bytes()).collect()
+            }
+            DType::BF16 => {
+                values.iter().flat_map(|&it| bf16::from_f32(it).to_bits().to_le_bytes()).collect()
+            }
+            _ if dtype.is_narrow_float() => {
+                let codes: Vec<u8> = values.iter().map(|&it| narrow::encode(dtype, it)).collect();
+                packed(&codes, dtype.bits())
+            }
+            _ => return Err(TensorError::Type { found: dtype, wanted: "a float type" }),
+        };
+        Ok(Self::from_values(dtype, shape, data))
+    }
+
+    /// A tensor of an integer type or of truth values, values wrapped to it; panics if `values` does not
+    /// fill `shape`.
+    ///
+    /// # Errors
+    /// [`TensorError::Type`] for other types.
+    pub fn from_integers(
+        dtype: DType,
+        shape: &[usize],
+        values: &[i64],
+    ) -> Result<Self, TensorError> {
+        if dtype.is_float() || dtype == DType::Str {
+            return Err(TensorError::Type { found: dtype, wanted: "an integer type" });
+        }
+        let data = match dtype {
+            DType::Bool => values.iter().map(|&it| u8::from(it != 0)).collect(),
+            _ if dtype.bits() < 8 => {
+                let codes: Vec<u8> = values.iter().map(|&it| it as u8).collect();
+                packed(&codes, dtype.bits())
+            }
+            _ => {
+                let width = dtype.bits() / 8;
+                values.iter().flat_map(|it| it.to_le_bytes().into_iter().take(width)).collect()
+            }
+        };
+        Ok(Self::from_values(dtype, shape, data))
+    }
+
     /// Element type.
     pub fn dtype(&self) -> DType {
         self.dtype
@@ -163,7 +222,7 @@ impl Tensor {
     /// All elements as `f32`; float types only, wider ones are rounded.
     ///
     /// # Errors
-    /// [`TensorError::Type`] for integers, 8-bit floats, booleans and text.
+    /// [`TensorError::Type`] for integers, booleans and text.
     pub fn to_f32(&self) -> Result<Vec<f32>, TensorError> {
         let data = &self.data;
         Ok(match self.dtype {
@@ -171,8 +230,32 @@ impl Tensor {
             DType::F64 => decode!(data, f64, |it| it as f32),
             DType::F16 => decode!(data, u16, |it| f16::from_bits(it).to_f32()),
             DType::BF16 => decode!(data, u16, |it| bf16::from_bits(it).to_f32()),
+            DType::F4E2M1 => {
+                self.codes().into_iter().map(|it| narrow::decode(self.dtype, it)).collect()
+            }
+            it if it.is_narrow_float() => {
+                data.iter().map(|&code| narrow::decode(it, code)).collect()
+            }
             _ => return Err(TensorError::Type { found: self.dtype, wanted: "floating point" }),
         })
+    }
+
+    /// All elements as `f64`; float types only.
+    ///
+    /// # Errors
+    /// As [`Tensor::to_f32`].
+    pub fn to_f64(&self) -> Result<Vec<f64>, TensorError> {
+        match self.dtype {
+            DType::F64 => Ok(decode!(self.data, f64, |it| it)),
+            _ => Ok(self.to_f32()?.into_iter().map(f64::from).collect()),
+        }
+    }
+
+    /// The codes of elements of less than 8 bits, unpacked.
+    fn codes(&self) -> Vec<u8> {
+        let bits = self.dtype.bits();
+        let (each, mask) = (8 / bits, (1u8 << bits) - 1);
+        (0..self.len()).map(|i| self.data[i / each] >> (bits * (i % each)) & mask).collect()
     }
 
     /// All elements as `i64`; integer and boolean types only.
@@ -181,16 +264,15 @@ impl Tensor {
     /// [`TensorError::Type`] for floats and text.
     pub fn to_i64(&self) -> Result<Vec<i64>, TensorError> {
         let data = &self.data;
-        let nibbles = |sign: bool| {
-            let each = |i: usize| {
-                let nibble = i64::from(data[i / 2] >> (4 * (i % 2)) & 15);
-                if sign && nibble > 7 { nibble - 16 } else { nibble }
-            };
-            (0..self.len()).map(each).collect()
+        let signed = |half: i64| {
+            let wrap =
+                move |it: u8| i64::from(it) - if i64::from(it) < half { 0 } else { 2 * half };
+            self.codes().into_iter().map(wrap).collect()
         };
         Ok(match self.dtype {
-            DType::I4 => nibbles(true),
-            DType::U4 => nibbles(false),
+            DType::I4 => signed(8),
+            DType::I2 => signed(2),
+            DType::U4 | DType::U2 => self.codes().into_iter().map(i64::from).collect(),
             DType::I8 => decode!(data, i8, i64::from),
             DType::U8 | DType::Bool => decode!(data, u8, i64::from),
             DType::I16 => decode!(data, i16, i64::from),
@@ -202,6 +284,18 @@ impl Tensor {
             _ => return Err(TensorError::Type { found: self.dtype, wanted: "integers" }),
         })
     }
+}
+
+/// Codes of less than 8 bits in bytes, the first in the low bits.
+fn packed(codes: &[u8], bits: usize) -> Vec<u8> {
+    if bits >= 8 {
+        return codes.to_vec();
+    }
+    let mask = (1u8 << bits) - 1;
+    let byte = |chunk: &[u8]| {
+        chunk.iter().enumerate().fold(0, |byte, (i, code)| byte | (code & mask) << (bits * i))
+    };
+    codes.chunks(8 / bits).map(byte).collect()
 }
 
 #[cfg(test)]
@@ -219,6 +313,15 @@ mod tests {
     fn integers_of_every_width() {
         let four = Tensor::new(DType::I4, vec![3], vec![0x7f, 0x08]).unwrap();
         assert_eq!(four.to_i64().unwrap(), [-1, 7, -8]);
+        let made = |dtype, values: &[i64]| {
+            let tensor = Tensor::from_integers(dtype, &[values.len()], values).unwrap();
+            tensor.to_i64().unwrap()
+        };
+        assert_eq!(made(DType::I4, &[-1, 7, -8]), [-1, 7, -8]);
+        assert_eq!(made(DType::I2, &[-2, -1, 0, 1, 1]), [-2, -1, 0, 1, 1]);
+        assert_eq!(made(DType::U2, &[0, 1, 2, 3, 4]), [0, 1, 2, 3, 0]);
+        assert_eq!(made(DType::U16, &[65535, -1]), [65535, 65535]);
+        assert_eq!(made(DType::Bool, &[5, 0]), [1, 0]);
         assert_eq!(Tensor::from_i8(&[2], &[-128, 127]).to_i64().unwrap(), [-128, 127]);
         assert!(Tensor::from_i64(&[1], &[3]).to_f32().is_err());
     }
@@ -228,5 +331,9 @@ mod tests {
         let bits = f16::from_f32(1.5).to_bits().to_le_bytes();
         let half = Tensor::new(DType::F16, vec![1], bits.to_vec()).unwrap();
         assert_eq!(half.to_f32().unwrap(), [1.5]);
+        for dtype in [DType::F16, DType::BF16, DType::F8E5M2, DType::F4E2M1] {
+            let made = Tensor::from_floats(dtype, &[3], &[1.5, -0.5, 4.0]).unwrap();
+            assert_eq!(made.to_f32().unwrap(), [1.5, -0.5, 4.0], "{dtype}");
+        }
     }
 }

@@ -23,6 +23,10 @@ const TABLE: &[(i32, DType)] = &[
     (20, DType::F8E5M2FNUZ),
     (21, DType::U4),
     (22, DType::I4),
+    (23, DType::F4E2M1),
+    (24, DType::F8E8M0),
+    (25, DType::U2),
+    (26, DType::I2),
 ];
 
 /// The element type of this number; `None` for complex numbers and unknown ones.

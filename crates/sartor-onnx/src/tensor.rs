@@ -97,6 +97,10 @@ fn typed_data(tensor: &proto::Tensor, dtype: DType) -> Bytes {
         | DType::F8E4M3FNUZ
         | DType::F8E5M2
         | DType::F8E5M2FNUZ
+        | DType::F8E8M0
+        | DType::F4E2M1
+        | DType::I2
+        | DType::U2
         | DType::I4
         | DType::U4
         | DType::I8

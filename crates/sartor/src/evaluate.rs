@@ -205,20 +205,10 @@ impl<'a> Runner<'a> {
 
 /// The first `rows` of an array, or the array with its first row repeated at the end.
 fn resized(array: &Array, rows: usize) -> Array {
-    fn picked<T: Copy>(values: &[T], row: usize, have: usize, rows: usize) -> Vec<T> {
-        let at = |i: usize| if i < have { i } else { 0 };
-        (0..rows).flat_map(|i| &values[at(i) * row..(at(i) + 1) * row]).copied().collect()
-    }
     let have = array.shape.first().copied().unwrap_or(0);
     let row: usize = array.shape.iter().skip(1).product();
-    let data = match &array.data {
-        Data::F32(it) => Data::F32(picked(it, row, have, rows)),
-        Data::I64(it) => Data::I64(picked(it, row, have, rows)),
-        Data::I32(it) => Data::I32(picked(it, row, have, rows)),
-        Data::I8(it) => Data::I8(picked(it, row, have, rows)),
-        Data::U8(it) => Data::U8(picked(it, row, have, rows)),
-        Data::Bool(it) => Data::Bool(picked(it, row, have, rows)),
-    };
+    let from = (0..rows).map(|i| if i < have { i } else { 0 });
+    let data = array.data.runs(from.map(|i| i * row..(i + 1) * row));
     let shape = std::iter::once(rows).chain(array.shape.iter().skip(1).copied()).collect();
     Array { shape, data }
 }

@@ -34,7 +34,7 @@ pub use file::{OutputFolder, check_output, read, read_text, write_atomically};
 pub use inspect::{Inspection, Port, inspect};
 pub use model::Model;
 pub use progress::{Interrupt, Progress, Silent};
-pub use samples::{BoundSamples, from_array, to_array};
+pub use samples::{BoundSamples, fitted, from_array, to_array};
 pub use session::{PruneRequest, PruneResult, Session, Unit};
 
 // The vocabulary of the crates below, as far as it is part of this face.

@@ -3,7 +3,10 @@
 use sartor_compress::{CompressError, Samples};
 use sartor_data::{Batch, DataSet, NamedArray, Values};
 use sartor_engine::{Array, Data};
-use sartor_ir::{Dim, Graph};
+use sartor_ir::{
+    DType::{self, I16, U16, U32, U64},
+    Dim, Graph,
+};
 
 use crate::{Error, Interrupt};
 
@@ -13,6 +16,8 @@ pub struct BoundSamples {
     set: DataSet,
     /// For each input of the network, its position among the arrays of a batch.
     order: Vec<usize>,
+    /// For each input of the network, its declared element type.
+    dtypes: Vec<DType>,
     interrupt: Interrupt,
 }
 
@@ -29,6 +34,7 @@ impl BoundSamples {
         }
         let names: Vec<Option<String>> = set.shapes().into_iter().map(|it| it.0).collect();
         let mut order = Vec::with_capacity(graph.inputs().len());
+        let mut dtypes = Vec::with_capacity(graph.inputs().len());
         for &id in graph.inputs() {
             let value = graph.value(id);
             let only = names.len() == 1 && graph.inputs().len() == 1;
@@ -57,8 +63,9 @@ impl BoundSamples {
                 set.check_input(&name, &shape)?;
             }
             order.push(at);
+            dtypes.push(value.ty.as_ref().map_or(DType::F32, |it| it.dtype));
         }
-        Ok(BoundSamples { set: set.clone(), order, interrupt: interrupt.clone() })
+        Ok(BoundSamples { set: set.clone(), order, dtypes, interrupt: interrupt.clone() })
     }
 
     /// The first `count` samples, or all if there are fewer.
@@ -81,7 +88,8 @@ impl BoundSamples {
         self.set.batches(batch).map(|it| {
             self.interrupt.check()?;
             let Batch { mut inputs, labels, .. } = it?;
-            let arrays = self.order.iter().map(|&at| take(&mut inputs[at])).collect();
+            let ports = self.order.iter().zip(&self.dtypes);
+            let arrays = ports.map(|(&at, &dtype)| fitted(take(&mut inputs[at]), dtype)).collect();
             Ok((arrays, labels))
         })
     }
@@ -91,28 +99,49 @@ fn take(array: &mut NamedArray) -> Array {
     let shape = array.shape.clone();
     let data = match std::mem::replace(&mut array.values, Values::F32(Vec::new())) {
         Values::F32(it) => Data::F32(it),
-        Values::F64(it) => Data::F32(it.into_iter().map(|it| it as f32).collect()),
+        Values::F64(it) => Data::F64(it),
         Values::I64(it) => Data::I64(it),
         Values::I32(it) => Data::I32(it),
+        Values::I16(it) => Data::I16(it),
         Values::I8(it) => Data::I8(it),
+        Values::U64(it) => Data::U64(it),
+        Values::U32(it) => Data::U32(it),
+        Values::U16(it) => Data::U16(it),
         Values::U8(it) => Data::U8(it),
         Values::Bool(it) => Data::Bool(it),
     };
     Array { shape, data }
 }
 
-/// An array of a file as an array at run time; 64-bit floats are narrowed.
+/// An array of a file as an array at run time.
 pub fn to_array(mut array: NamedArray) -> Array {
     take(&mut array)
+}
+
+/// An array for a value of the declared type: floats are rounded to it, and integers converted for the
+/// types that few files hold; anything else stays as it is, for the engine to refuse.
+pub fn fitted(array: Array, declared: DType) -> Array {
+    let (from, rare) = (array.dtype(), matches!(declared, I16 | U16 | U32 | U64));
+    let fits =
+        from.is_float() && declared.is_float() || rare && from != DType::Bool && !from.is_float();
+    if from == declared || !fits {
+        return array;
+    }
+    array.cast(declared).unwrap_or(array)
 }
 
 /// An array at run time as an array of a file.
 pub fn from_array(name: &str, array: &Array) -> NamedArray {
     let values = match &array.data {
         Data::F32(it) => Values::F32(it.clone()),
+        Data::F64(it) => Values::F64(it.clone()),
         Data::I64(it) => Values::I64(it.clone()),
         Data::I32(it) => Values::I32(it.clone()),
+        Data::I16(it) => Values::I16(it.clone()),
         Data::I8(it) => Values::I8(it.clone()),
+        Data::U64(it) => Values::U64(it.clone()),
+        Data::U32(it) => Values::U32(it.clone()),
+        Data::U16(it) => Values::U16(it.clone()),
         Data::U8(it) => Values::U8(it.clone()),
         Data::Bool(it) => Values::Bool(it.clone()),
     };

@@ -1,7 +1,7 @@
 //! `sartor run`: a network on given arrays.
 
 use sartor::{
-    DataError, Error, Kind, Model, NamedArray, Session, from_array, read_npz, to_array,
+    DataError, Error, Kind, Model, NamedArray, Session, fitted, from_array, read_npz, to_array,
     write_atomically, write_npz,
 };
 
@@ -22,7 +22,12 @@ pub(super) fn run(
         let name = &graph.value(id).name;
         let at = arrays.iter().position(|it| it.name.as_deref() == Some(name.as_str()));
         let Some(at) = at else { return Err(missing(&args.inputs, name, &arrays)) };
-        inputs.push(to_array(arrays.swap_remove(at)));
+        let array = to_array(arrays.swap_remove(at));
+        let declared = graph.value(id).ty.as_ref().map(|it| it.dtype);
+        inputs.push(match declared {
+            Some(dtype) => fitted(array, dtype),
+            None => array,
+        });
     }
     let results = session.run(&graph, &inputs).map_err(|it| match it.kind() {
         Kind::Input => Error::Invalid(format!("`{}`: {it}", args.inputs.display())),

@@ -154,6 +154,7 @@ impl Lowering<'_> {
 
     fn add_step(&mut self, node: &Node) {
         if self.add_stage(node) || self.add_fast(node) {
+            self.round_outputs(node);
             return;
         }
         let dtype = |it: &Option<ValueId>| {
@@ -162,6 +163,19 @@ impl Lowering<'_> {
         let dtypes = node.outputs.iter().map(dtype).collect();
         let action = Action::Reference { op: node.op.clone(), dtypes };
         self.push(node, action, node.inputs.clone(), node.outputs.clone());
+    }
+
+    /// Narrow floats are computed in `f32`; what a node makes is rounded to its type.
+    fn round_outputs(&mut self, node: &Node) {
+        for output in node.outputs.iter().flatten() {
+            let dtype = self.facts[output.index()].as_ref().map(|it| it.ty.dtype);
+            if let Some(dtype) = dtype
+                && dtype.is_narrow_float()
+                && let Some(&at) = self.maker.get(output)
+            {
+                self.drafts[at].stages.push(Stage::Round(dtype));
+            }
+        }
     }
 
     /// One fast kernel for each output, if there is one for all of them.

@@ -1,5 +1,7 @@
 //! Convolution by its definition, over any number of spatial axes.
 
+use super::elementwise::Number;
+
 /// A window along one spatial axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -39,9 +41,9 @@ pub struct ConvShape {
     pub axes: Vec<Window>,
 }
 
-/// `y[n, o, p] = bias[o] + sum over c, t of w[o, c, t] x[n, c, p * stride + t * dilation - pad]`, summed in
-/// 64 bits. Layouts: `x [n, g * c, …]`, `w [g * o, c, …]`, `y [n, g * o, …]`.
-pub fn conv(shape: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+/// `y[n, o, p] = bias[o] + sum over c, t of w[o, c, t] x[n, c, p * stride + t * dilation - pad]`, floats summed
+/// in 64 bits. Layouts: `x [n, g * c, …]`, `w [g * o, c, …]`, `y [n, g * o, …]`.
+pub(crate) fn conv<T: Number>(shape: &ConvShape, x: &[T], w: &[T], bias: Option<&[T]>) -> Vec<T> {
     let (inputs, outputs, taps) = sizes(&shape.axes);
     let table = tap_table(&shape.axes);
     let all = shape.groups * shape.filters;
@@ -50,17 +52,14 @@ pub fn conv(shape: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Ve
         for o in 0..all {
             let first = (n * shape.groups + o / shape.filters) * shape.channels;
             for at in 0..outputs {
-                let mut sum = bias.map_or(0.0, |it| f64::from(it[o]));
-                for c in 0..shape.channels {
+                let start = bias.map_or(T::default(), |it| it[o]);
+                let terms = (0..shape.channels).flat_map(|c| {
                     let plane = &x[(first + c) * inputs..][..inputs];
                     let filter = &w[(o * shape.channels + c) * taps..][..taps];
-                    for (weight, &index) in filter.iter().zip(&table[at * taps..]) {
-                        if let Some(&value) = plane.get(index) {
-                            sum += f64::from(*weight) * f64::from(value);
-                        }
-                    }
-                }
-                y.push(sum as f32);
+                    let here = filter.iter().zip(&table[at * taps..]);
+                    here.filter_map(|(&weight, &index)| Some((weight, *plane.get(index)?)))
+                });
+                y.push(T::dot(start, terms));
             }
         }
     }
@@ -103,7 +102,7 @@ mod tests {
             let axis = Window { input: 5, output, kernel: 3, stride, dilation: 1, pad };
             let shape =
                 ConvShape { batch: 1, groups: 1, channels: 1, filters: 1, axes: vec![axis; 2] };
-            conv(&shape, &x, &[1.0; 9], None)
+            conv(&shape, &x, &[1.0f32; 9], None)
         };
         assert_eq!(run(0, 1, 3), [54., 63., 72., 99., 108., 117., 144., 153., 162.]);
         assert_eq!(run(1, 2, 3), [12., 27., 24., 63., 108., 81., 72., 117., 84.]);

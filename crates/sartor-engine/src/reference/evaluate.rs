@@ -4,12 +4,18 @@ mod arithmetic;
 mod layout;
 
 use sartor_ir::{
-    BatchNormalization, Conv, DType, Fact, Gemm, GlobalPool, IntegerTensor, Op, Pool, PoolKind,
-    QuantizeLinear, Reduce, Spatial, Tensor, broadcast, normalize_axis,
+    BatchNormalization, Binary, Conv, DType, Fact, Gemm, GlobalPool, IntegerTensor, Op, Pool,
+    PoolKind, QuantizeLinear, Reduce, ReduceKind, Spatial, Tensor, broadcast, normalize_axis,
 };
 
-use super::{conv, gemm, layout::View, named, norm, pool, quantize, reduce};
-use crate::{Array, Data};
+use super::{
+    cast, conv,
+    elementwise::{Float, Number},
+    gemm,
+    layout::View,
+    named, norm, pool, quantize, reduce,
+};
+use crate::{Array, Data, array::Element};
 
 pub(crate) use layout::{pad_tables, slice_windows};
 
@@ -18,6 +24,21 @@ pub(crate) use layout::{pad_tables, slice_windows};
 /// # Errors
 /// A sentence about operands that do not fit or types without a kernel.
 pub fn evaluate(
+    op: &Op,
+    inputs: &[Option<&Array>],
+    dtypes: &[DType],
+) -> Result<Vec<Array>, String> {
+    let mut made = evaluate_wide(op, inputs, dtypes)?;
+    for (array, &dtype) in made.iter_mut().zip(dtypes) {
+        if let (Data::F32(values), true) = (&mut array.data, dtype.is_narrow_float()) {
+            *values = cast::rounded(std::mem::take(values), dtype, true);
+        }
+    }
+    Ok(made)
+}
+
+/// The outputs before narrow floats are rounded to their type.
+fn evaluate_wide(
     op: &Op,
     inputs: &[Option<&Array>],
     dtypes: &[DType],
@@ -33,7 +54,7 @@ pub fn evaluate(
         Op::GlobalPool(it) => global_pool_op(*it, inputs),
         Op::Reduce(it) => reduce_op(it, inputs),
         Op::QuantizeLinear(it) => quantize_op(it, inputs, dtypes),
-        Op::DequantizeLinear(it) => dequantize_op(it, inputs),
+        Op::DequantizeLinear(it) => dequantize_op(it, inputs, dtypes),
         Op::Unary(_)
         | Op::Binary(_)
         | Op::Variadic(_)
@@ -57,10 +78,39 @@ fn optional<'a>(inputs: &[Option<&'a Array>], i: usize) -> Option<&'a Array> {
     inputs.get(i).copied().flatten()
 }
 
-/// The floats of input `i`.
-fn floats<'a>(inputs: &[Option<&'a Array>], i: usize) -> Result<&'a [f32], String> {
+/// The elements of input `i`, which must be of type `T`.
+fn values<'a, T: Element>(inputs: &[Option<&'a Array>], i: usize) -> Result<&'a [T], String> {
     let array = array(inputs, i)?;
-    array.as_f32().ok_or_else(|| format!("input {i} is {}, expected f32", array.dtype()))
+    let expected = T::wrap(Vec::new()).dtype();
+    array.values().ok_or_else(|| format!("input {i} is {}, expected {expected}", array.dtype()))
+}
+
+/// The call for the float type of an array: `by_float!(x, function(arguments))` calls `function::<T>`.
+macro_rules! by_float {
+    ($x:expr, $function:ident($($argument:expr),*)) => {
+        match &$x.data {
+            Data::F32(_) => $function::<f32>($($argument),*),
+            Data::F64(_) => $function::<f64>($($argument),*),
+            _ => Err(format!("elements of type {} are not floats", $x.dtype())),
+        }
+    };
+}
+
+/// As [`by_float`], for every type of numbers.
+macro_rules! by_number {
+    ($x:expr, $function:ident($($argument:expr),*)) => {
+        match &$x.data {
+            Data::I64(_) => $function::<i64>($($argument),*),
+            Data::I32(_) => $function::<i32>($($argument),*),
+            Data::I16(_) => $function::<i16>($($argument),*),
+            Data::I8(_) => $function::<i8>($($argument),*),
+            Data::U64(_) => $function::<u64>($($argument),*),
+            Data::U32(_) => $function::<u32>($($argument),*),
+            Data::U16(_) => $function::<u16>($($argument),*),
+            Data::U8(_) => $function::<u8>($($argument),*),
+            _ => by_float!($x, $function($($argument),*)),
+        }
+    };
 }
 
 /// The integers of optional input `i`.
@@ -77,7 +127,7 @@ pub(super) fn constant_fact(tensor: &Tensor) -> Fact {
 fn output_shape(op: &Op, inputs: &[Option<&Array>]) -> Result<Vec<usize>, String> {
     // Only small integer tensors can matter as contents; large ones are read for their type alone.
     let fact = |it: &Array| {
-        if it.len() <= 1024 && !matches!(it.data, Data::F32(_)) {
+        if it.len() <= 1024 && !it.dtype().is_float() {
             constant_fact(&it.to_tensor())
         } else {
             Fact::of(sartor_ir::TensorType::fixed(it.dtype(), &it.shape))
@@ -132,40 +182,69 @@ fn conv_op(it: &Conv, inputs: &[Option<&Array>]) -> Result<Array, String> {
         filters: w.shape[0] / it.group,
         axes: windows(&it.spatial, &w.shape[2..], &x.shape[2..], &shape[2..])?,
     };
-    let bias = if optional(inputs, 2).is_some() { Some(floats(inputs, 2)?) } else { None };
-    Ok(Array::f32(&shape, conv::conv(&sizes, floats(inputs, 0)?, floats(inputs, 1)?, bias)))
+    let made = by_number!(x, convolved(&sizes, inputs))?;
+    Ok(Array { shape, data: made })
+}
+
+fn convolved<T: Number>(
+    sizes: &conv::ConvShape,
+    inputs: &[Option<&Array>],
+) -> Result<Data, String> {
+    let bias = if optional(inputs, 2).is_some() { Some(values::<T>(inputs, 2)?) } else { None };
+    Ok(T::wrap(conv::conv(sizes, values(inputs, 0)?, values(inputs, 1)?, bias)))
 }
 
 fn gemm_op(it: &Gemm, inputs: &[Option<&Array>]) -> Result<Array, String> {
     let shape = output_shape(&Op::Gemm(it.clone()), inputs)?;
+    let data = by_number!(array(inputs, 0)?, multiplied(it, inputs, &shape))?;
+    Ok(Array { shape, data })
+}
+
+/// The factors of integers are truncated to integers.
+fn multiplied<T: Number>(
+    it: &Gemm,
+    inputs: &[Option<&Array>],
+    shape: &[usize],
+) -> Result<Data, String> {
+    let factor = |factor: f32| {
+        let made = cast::cast(&Array::f32(&[1], vec![factor]), T::wrap(Vec::new()).dtype(), true);
+        made.values().and_then(|it| it.first().copied()).unwrap_or_default()
+    };
+    let (alpha, beta): (T, T) = (factor(it.alpha), factor(it.beta));
+    let times = |a: T, b: T| T::arithmetic(Binary::Mul, a, b);
     let (a, b) = (array(inputs, 0)?, array(inputs, 1)?);
-    let mut y = vec![0.0; shape.iter().product()];
+    let mut y = vec![T::default(); shape.iter().product()];
     let a_shape = gemm::Matrix::stored(a.shape[0], a.shape[1], it.trans_a);
     let b_shape = gemm::Matrix::stored(b.shape[0], b.shape[1], it.trans_b);
-    gemm::matmul(floats(inputs, 0)?, a_shape, floats(inputs, 1)?, b_shape, &mut y);
-    for y in &mut y {
-        *y *= it.alpha;
-    }
+    gemm::matmul(values(inputs, 0)?, a_shape, values(inputs, 1)?, b_shape, &mut y);
+    y.iter_mut().for_each(|y| *y = times(alpha, *y));
     if let Some(c) = optional(inputs, 2) {
         let view =
-            View::expand(&c.shape, &shape).ok_or("the addend does not broadcast to the product")?;
-        let addend = view.read(floats(inputs, 2)?);
-        y.iter_mut().zip(addend).for_each(|(y, c)| *y += it.beta * c);
+            View::expand(&c.shape, shape).ok_or("the addend does not broadcast to the product")?;
+        let addend = view.read(values::<T>(inputs, 2)?);
+        y.iter_mut()
+            .zip(addend)
+            .for_each(|(y, c)| *y = T::arithmetic(Binary::Add, *y, times(beta, c)));
     }
-    Ok(Array::f32(&shape, y))
+    Ok(T::wrap(y))
 }
 
 fn matmul_op(inputs: &[Option<&Array>]) -> Result<Array, String> {
     let shape = output_shape(&Op::MatMul, inputs)?;
     let (a, b) = (array(inputs, 0)?, array(inputs, 1)?);
-    let (x, w) = (floats(inputs, 0)?, floats(inputs, 1)?);
     let batches = MatMulBatches::new(&a.shape, &b.shape)?;
-    let (m, n) = (batches.a.rows, batches.b.columns);
-    let mut y = vec![0.0; shape.iter().product()];
+    let data = by_number!(a, batched(&batches, inputs))?;
+    Ok(Array { shape, data })
+}
+
+fn batched<T: Number>(batches: &MatMulBatches, inputs: &[Option<&Array>]) -> Result<Data, String> {
+    let (x, w) = (values::<T>(inputs, 0)?, values::<T>(inputs, 1)?);
+    let size = batches.a.rows * batches.b.columns;
+    let mut y = vec![T::default(); batches.offsets.len() * size];
     for (i, &(at_a, at_b)) in batches.offsets.iter().enumerate() {
-        gemm::matmul(&x[at_a..], batches.a, &w[at_b..], batches.b, &mut y[i * m * n..]);
+        gemm::matmul(&x[at_a..], batches.a, &w[at_b..], batches.b, &mut y[i * size..]);
     }
-    Ok(Array::f32(&shape, y))
+    Ok(T::wrap(y))
 }
 
 /// The matrices of a batched product.
@@ -205,32 +284,64 @@ impl MatMulBatches {
 }
 
 fn batch_norm_op(it: &BatchNormalization, inputs: &[Option<&Array>]) -> Result<Array, String> {
+    fn normalized<T: Float>(
+        it: &BatchNormalization,
+        x: &Array,
+        inputs: &[Option<&Array>],
+    ) -> Result<Data, String> {
+        // Scale and statistics may be wider or narrower than the input.
+        let list = |i: usize| -> Result<Vec<T>, String> {
+            Ok(array(inputs, i)?.to_f64().into_iter().map(T::narrow).collect())
+        };
+        let (factor, addend) =
+            norm::batch_norm_affine(it, &list(1)?, &list(2)?, &list(3)?, &list(4)?);
+        let inner: usize = x.shape[2..].iter().product();
+        let one = |(i, &x): (usize, &T)| {
+            let c = i / inner % factor.len();
+            T::arithmetic(Binary::Add, T::arithmetic(Binary::Mul, x, factor[c]), addend[c])
+        };
+        Ok(T::wrap(values::<T>(inputs, 0)?.iter().enumerate().map(one).collect()))
+    }
     let x = array(inputs, 0)?;
-    let (factor, addend) = norm::batch_norm_affine(
-        it,
-        floats(inputs, 1)?,
-        floats(inputs, 2)?,
-        floats(inputs, 3)?,
-        floats(inputs, 4)?,
-    );
-    let inner: usize = x.shape[2..].iter().product();
-    let one = |(i, x): (usize, &f32)| {
-        let c = i / inner % factor.len();
-        x * factor[c] + addend[c]
-    };
-    Ok(Array::f32(&x.shape, floats(inputs, 0)?.iter().enumerate().map(one).collect()))
+    let data = by_float!(x, normalized(it, x, inputs))?;
+    Ok(Array { shape: x.shape.clone(), data })
 }
 
 fn softmax_op(axis: i64, inputs: &[Option<&Array>], logarithm: bool) -> Result<Array, String> {
+    fn along<T: Float>(
+        inputs: &[Option<&Array>],
+        (extent, inner): (usize, usize),
+        logarithm: bool,
+    ) -> Result<Data, String> {
+        let x = values::<T>(inputs, 0)?;
+        let mut y = vec![T::default(); x.len()];
+        norm::softmax(x, extent, inner, logarithm, &mut y);
+        Ok(T::wrap(y))
+    }
     let x = array(inputs, 0)?;
     let axis = normalize_axis(axis, x.shape.len())?;
-    let inner = x.shape[axis + 1..].iter().product();
-    let mut y = vec![0.0; x.len()];
-    norm::softmax(floats(inputs, 0)?, x.shape[axis], inner, logarithm, &mut y);
-    Ok(Array::f32(&x.shape, y))
+    let sizes = (x.shape[axis], x.shape[axis + 1..].iter().product());
+    let data = by_float!(x, along(inputs, sizes, logarithm))?;
+    Ok(Array { shape: x.shape.clone(), data })
 }
 
 fn pool_op(it: &Pool, inputs: &[Option<&Array>], wanted: usize) -> Result<Vec<Array>, String> {
+    fn largest<T: Number>(
+        inputs: &[Option<&Array>],
+        planes: usize,
+        axes: &[conv::Window],
+    ) -> Result<(Data, Vec<i64>), String> {
+        let (values, indices) = pool::max_pool(values::<T>(inputs, 0)?, planes, axes);
+        Ok((T::wrap(values), indices))
+    }
+    fn mean<T: Float>(
+        inputs: &[Option<&Array>],
+        planes: usize,
+        axes: &[conv::Window],
+        padded: Option<&[usize]>,
+    ) -> Result<Data, String> {
+        Ok(T::wrap(pool::average_pool(values::<T>(inputs, 0)?, planes, axes, padded)))
+    }
     let shape = output_shape(&Op::Pool(it.clone()), inputs)?;
     let x = array(inputs, 0)?;
     let axes = windows(&it.spatial, &[], &x.shape[2..], &shape[2..])?;
@@ -240,48 +351,75 @@ fn pool_op(it: &Pool, inputs: &[Option<&Array>], wanted: usize) -> Result<Vec<Ar
         let padded: Vec<_> =
             rows.iter().zip(&x.shape[2..]).map(|(row, &n)| row[3] + n + row[4]).collect();
         let padded = it.count_include_pad.then_some(padded.as_slice());
-        return Ok(vec![Array::f32(
-            &shape,
-            pool::average_pool(floats(inputs, 0)?, planes, &axes, padded),
-        )]);
+        let data = by_float!(x, mean(inputs, planes, &axes, padded))?;
+        return Ok(vec![Array { shape, data }]);
     }
-    let (values, indices) = pool::max_pool(floats(inputs, 0)?, planes, &axes);
+    let (data, mut indices) = by_number!(x, largest(inputs, planes, &axes))?;
+    if it.column_major {
+        indices.iter_mut().for_each(|it| *it = by_columns(*it as usize, &x.shape) as i64);
+    }
     let indices = Array { shape: shape.clone(), data: Data::I64(indices) };
-    Ok([Array::f32(&shape, values), indices].into_iter().take(wanted).collect())
+    Ok([Array { shape, data }, indices].into_iter().take(wanted).collect())
+}
+
+/// The number of element `at` if the first spatial axis runs fastest within each plane.
+fn by_columns(at: usize, shape: &[usize]) -> usize {
+    let size: usize = shape[2..].iter().product();
+    let (mut rest, mut index, mut stride) = (at % size, 0, size);
+    for &extent in shape[2..].iter().rev() {
+        stride /= extent;
+        index += rest % extent * stride;
+        rest /= extent;
+    }
+    at / size * size + index
 }
 
 fn global_pool_op(it: GlobalPool, inputs: &[Option<&Array>]) -> Result<Array, String> {
+    fn pooled<T: Float>(
+        kind: ReduceKind,
+        inputs: &[Option<&Array>],
+        planes: usize,
+    ) -> Result<Data, String> {
+        let x = values::<T>(inputs, 0)?;
+        let size = x.len().checked_div(planes).unwrap_or(0);
+        let plane = |p: usize| reduce::reduce(kind, x[p * size..][..size].iter().copied(), size);
+        Ok(T::wrap((0..planes).map(plane).collect()))
+    }
     let shape = output_shape(&Op::GlobalPool(it), inputs)?;
-    let x = floats(inputs, 0)?;
-    let planes = shape[0] * shape[1];
-    let size = x.len().checked_div(planes).unwrap_or(0);
     let kind = match it {
-        GlobalPool::Average => sartor_ir::ReduceKind::Mean,
-        GlobalPool::Max => sartor_ir::ReduceKind::Max,
+        GlobalPool::Average => ReduceKind::Mean,
+        GlobalPool::Max => ReduceKind::Max,
     };
-    let plane = |p: usize| reduce::reduce(kind, x[p * size..][..size].iter().copied(), size);
-    Ok(Array::f32(&shape, (0..planes).map(plane).collect()))
+    let data = by_float!(array(inputs, 0)?, pooled(kind, inputs, shape[0] * shape[1]))?;
+    Ok(Array { shape, data })
 }
 
 fn reduce_op(it: &Reduce, inputs: &[Option<&Array>]) -> Result<Array, String> {
+    fn floats<T: Float>(
+        kind: ReduceKind,
+        inputs: &[Option<&Array>],
+        view: &reduce::ReduceView,
+    ) -> Result<Data, String> {
+        let (x, count) = (values::<T>(inputs, 0)?, view.reduced.len());
+        let lane =
+            |&at: &usize| reduce::reduce(kind, view.reduced.iter().map(|&by| x[at + by]), count);
+        Ok(T::wrap(view.kept.iter().map(lane).collect()))
+    }
     let shape = output_shape(&Op::Reduce(it.clone()), inputs)?;
     let x = array(inputs, 0)?;
     let axes = it.resolve(integers(inputs, 1).as_deref(), x.shape.len())?;
     let view = reduce::ReduceView::new(&x.shape, &axes);
-    let count = view.reduced.len();
-    if let Data::F32(values) = &x.data {
-        let lane = |&at: &usize| {
-            reduce::reduce(it.kind, view.reduced.iter().map(|&by| values[at + by]), count)
-        };
-        return Ok(Array::f32(&shape, view.kept.iter().map(lane).collect()));
+    if x.dtype().is_float() {
+        let data = by_float!(x, floats(it.kind, inputs, &view))?;
+        return Ok(Array { shape, data });
     }
-    let values = x.to_i64();
+    let (numbers, count) = (x.to_i64(), view.reduced.len());
     let lane = |&at: &usize| {
-        reduce::reduce_integers(it.kind, view.reduced.iter().map(|&by| values[at + by]), count)
+        reduce::reduce_integers(it.kind, view.reduced.iter().map(|&by| numbers[at + by]), count)
     };
     let reduced: Option<Vec<i64>> = view.kept.iter().map(lane).collect();
     let reduced = reduced.ok_or_else(|| format!("{:?} of integers is no integer", it.kind))?;
-    Ok(Array { shape, data: arithmetic::narrowed(reduced, x.dtype()) })
+    Ok(Array { shape, data: Data::from_integers(reduced, x.dtype()) })
 }
 
 /// Which scale of a scale tensor of shape `scale` belongs to which element of `shape`.
@@ -323,31 +461,45 @@ fn quantize_op(
     dtypes: &[DType],
 ) -> Result<Array, String> {
     let (x, scale) = (array(inputs, 0)?, array(inputs, 1)?);
-    let (values, scales) = (floats(inputs, 0)?, floats(inputs, 1)?);
-    let zeros = zero_points(inputs, scales.len())?;
+    let (numbers, scales) = (x.to_f32(), scale.to_f32());
     let by = quantize_granularity(it, &x.shape, &scale.shape)?;
     let dtype = dtypes.first().copied().unwrap_or(DType::U8);
+    let one = |(i, &x): (usize, &f32)| x / scales[by.scale_of(i)];
+    if dtype.is_narrow_float() {
+        let scaled = numbers.iter().enumerate().map(one).collect();
+        let data = Data::F32(cast::rounded(scaled, dtype, it.saturate));
+        return Ok(Array { shape: x.shape.clone(), data });
+    }
+    let zeros = zero_points(inputs, scales.len())?;
     let limits =
         quantize::limits(dtype).ok_or_else(|| format!("quantizing to {dtype} is not supported"))?;
     let one = |(i, &x): (usize, &f32)| {
         let s = by.scale_of(i);
         i64::from(quantize::quantize(x, scales[s], zeros[s] as i32, limits))
     };
-    let storage = crate::array::storage(dtype).unwrap_or(DType::I32);
-    Ok(Array {
-        shape: x.shape.clone(),
-        data: arithmetic::narrowed(values.iter().enumerate().map(one).collect(), storage),
-    })
+    let numbers = numbers.iter().enumerate().map(one).collect();
+    Ok(Array { shape: x.shape.clone(), data: Data::from_integers(numbers, dtype) })
 }
 
-fn dequantize_op(it: &QuantizeLinear, inputs: &[Option<&Array>]) -> Result<Array, String> {
+fn dequantize_op(
+    it: &QuantizeLinear,
+    inputs: &[Option<&Array>],
+    dtypes: &[DType],
+) -> Result<Array, String> {
     let (x, scale) = (array(inputs, 0)?, array(inputs, 1)?);
-    let scales = floats(inputs, 1)?;
-    let zeros = zero_points(inputs, scales.len())?;
+    let scales = scale.to_f32();
     let by = quantize_granularity(it, &x.shape, &scale.shape)?;
-    let one = |(i, &q): (usize, &i64)| {
-        let s = by.scale_of(i);
-        quantize::dequantize(q, scales[s], zeros[s])
+    let floats: Vec<f32> = if x.dtype().is_float() {
+        let one = |(i, x): (usize, f32)| x * scales[by.scale_of(i)];
+        x.to_f32().into_iter().enumerate().map(one).collect()
+    } else {
+        let zeros = zero_points(inputs, scales.len())?;
+        let one = |(i, &q): (usize, &i64)| {
+            let s = by.scale_of(i);
+            quantize::dequantize(q, scales[s], zeros[s])
+        };
+        x.to_i64().iter().enumerate().map(one).collect()
     };
-    Ok(Array::f32(&x.shape, x.to_i64().iter().enumerate().map(one).collect()))
+    let dtype = dtypes.first().copied().unwrap_or(DType::F32);
+    Ok(cast::cast(&Array::f32(&x.shape, floats), dtype, true))
 }

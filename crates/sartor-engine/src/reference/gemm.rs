@@ -1,5 +1,7 @@
 //! Matrix products by their definition.
 
+use super::elementwise::Number;
+
 /// A matrix in a slice: extents and distances between rows and columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Matrix {
@@ -32,16 +34,16 @@ impl Matrix {
     }
 }
 
-/// `y[i, j] = sum over k of a[i, k] b[k, j]`, summed in 64 bits; `y` is stored row by row.
-pub fn matmul(a: &[f32], a_shape: Matrix, b: &[f32], b_shape: Matrix, y: &mut [f32]) {
+/// `y[i, j] = sum over k of a[i, k] b[k, j]`, floats summed in 64 bits; `y` is stored row by row.
+pub(crate) fn matmul<T: Number>(a: &[T], a_shape: Matrix, b: &[T], b_shape: Matrix, y: &mut [T]) {
     for i in 0..a_shape.rows {
         for j in 0..b_shape.columns {
             let term = |k: usize| {
                 let left = a[i * a_shape.row_stride + k * a_shape.column_stride];
                 let right = b[k * b_shape.row_stride + j * b_shape.column_stride];
-                f64::from(left) * f64::from(right)
+                (left, right)
             };
-            y[i * b_shape.columns + j] = (0..a_shape.columns).map(term).sum::<f64>() as f32;
+            y[i * b_shape.columns + j] = T::dot(T::default(), (0..a_shape.columns).map(term));
         }
     }
 }
@@ -53,7 +55,7 @@ mod tests {
 
     #[test]
     fn transposes_are_views() {
-        let (a, b) = ([1., 2., 3., 4., 5., 6.], [1., 0., 0., 1., 1., 1.]);
+        let (a, b) = ([1f32, 2., 3., 4., 5., 6.], [1., 0., 0., 1., 1., 1.]);
         let mut y = [0.0; 4];
         matmul(&a, Matrix::stored(2, 3, false), &b, Matrix::stored(3, 2, false), &mut y);
         assert_eq!(y, [4., 5., 10., 11.]);

@@ -2,36 +2,41 @@
 
 use sartor_ir::BatchNormalization;
 
+use super::elementwise::Float;
+
 /// Factor and addend of each channel: `y = x factor + addend` is
 /// `scale (x - mean) / sqrt(var + epsilon) + shift`.
-pub fn batch_norm_affine(
+pub(crate) fn batch_norm_affine<T: Float>(
     it: &BatchNormalization,
-    scale: &[f32],
-    shift: &[f32],
-    mean: &[f32],
-    var: &[f32],
-) -> (Vec<f32>, Vec<f32>) {
-    let factor =
-        |c: usize| f64::from(scale[c]) / (f64::from(var[c]) + f64::from(it.epsilon)).sqrt();
-    let addend = |c: usize| (f64::from(shift[c]) - f64::from(mean[c]) * factor(c)) as f32;
-    ((0..scale.len()).map(|c| factor(c) as f32).collect(), (0..scale.len()).map(addend).collect())
+    scale: &[T],
+    shift: &[T],
+    mean: &[T],
+    var: &[T],
+) -> (Vec<T>, Vec<T>) {
+    let wide = |it: T| -> f64 { it.into() };
+    let factor = |c: usize| wide(scale[c]) / (wide(var[c]) + f64::from(it.epsilon)).sqrt();
+    let addend = |c: usize| T::narrow(wide(shift[c]) - wide(mean[c]) * factor(c));
+    (
+        (0..scale.len()).map(|c| T::narrow(factor(c))).collect(),
+        (0..scale.len()).map(addend).collect(),
+    )
 }
 
 /// `exp(x_i) / sum of exp(x_j)` or its logarithm, along the middle axis of `[outer, n, inner]`, in 64 bits
 /// and relative to the largest so that nothing overflows.
-pub fn softmax(x: &[f32], n: usize, inner: usize, logarithm: bool, y: &mut [f32]) {
+pub(crate) fn softmax<T: Float>(x: &[T], n: usize, inner: usize, logarithm: bool, y: &mut [T]) {
     if n * inner == 0 {
         return;
     }
     for (x, y) in x.chunks_exact(n * inner).zip(y.chunks_exact_mut(n * inner)) {
         for lane in 0..inner {
-            let at = |i: usize| f64::from(x[i * inner + lane]);
+            let at = |i: usize| -> f64 { x[i * inner + lane].into() };
             let largest = (0..n).map(at).fold(f64::NEG_INFINITY, f64::max);
             let sum: f64 = (0..n).map(|i| (at(i) - largest).exp()).sum();
             for i in 0..n {
                 let shifted = at(i) - largest;
                 let value = if logarithm { shifted - sum.ln() } else { shifted.exp() / sum };
-                y[i * inner + lane] = value as f32;
+                y[i * inner + lane] = T::narrow(value);
             }
         }
     }
@@ -44,7 +49,7 @@ mod tests {
 
     #[test]
     fn softmax_of_large_numbers() {
-        let mut y = [0.0; 4];
+        let mut y = [0f32; 4];
         softmax(&[1000.0, 1000.0, -1e30, 1000.0], 2, 2, false, &mut y);
         assert_eq!(y, [1.0, 0.5, 0.0, 0.5]);
         softmax(&[0.0, f32::NAN], 2, 1, false, &mut y[..2]);
@@ -54,6 +59,9 @@ mod tests {
     #[test]
     fn batch_norm_is_affine() {
         let it = BatchNormalization { epsilon: 0.0, momentum: 0.9 };
-        assert_eq!(batch_norm_affine(&it, &[2.0], &[1.0], &[3.0], &[4.0]), (vec![1.0], vec![-2.0]));
+        assert_eq!(
+            batch_norm_affine(&it, &[2f32], &[1.0], &[3.0], &[4.0]),
+            (vec![1.0], vec![-2.0])
+        );
     }
 }

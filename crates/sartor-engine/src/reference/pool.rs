@@ -1,10 +1,13 @@
 //! Pooling by its definition.
 
-use super::conv::{Window, tap_table};
+use super::{
+    conv::{Window, tap_table},
+    elementwise::{Float, Number},
+};
 
 /// Largest element under the window at each position of each plane, NaN if one is; and its index within the
 /// whole tensor, row-major.
-pub fn max_pool(x: &[f32], planes: usize, axes: &[Window]) -> (Vec<f32>, Vec<i64>) {
+pub(crate) fn max_pool<T: Number>(x: &[T], planes: usize, axes: &[Window]) -> (Vec<T>, Vec<i64>) {
     let (inputs, outputs, taps) = plane_sizes(axes);
     let table = tap_table(axes);
     let mut values = Vec::with_capacity(planes * outputs);
@@ -12,7 +15,7 @@ pub fn max_pool(x: &[f32], planes: usize, axes: &[Window]) -> (Vec<f32>, Vec<i64
     for p in 0..planes {
         let plane = &x[p * inputs..][..inputs];
         for at in 0..outputs {
-            let mut best: Option<(f32, usize)> = None;
+            let mut best: Option<(T, usize)> = None;
             for &index in &table[at * taps..][..taps] {
                 if let Some(&value) = plane.get(index)
                     && best.is_none_or(|it| value > it.0 || value.is_nan())
@@ -20,7 +23,7 @@ pub fn max_pool(x: &[f32], planes: usize, axes: &[Window]) -> (Vec<f32>, Vec<i64
                     best = Some((value, index));
                 }
             }
-            let (value, index) = best.unwrap_or((f32::NEG_INFINITY, 0));
+            let (value, index) = best.unwrap_or((T::ENDS.0, 0));
             values.push(value);
             indices.push((p * inputs + index) as i64);
         }
@@ -30,12 +33,12 @@ pub fn max_pool(x: &[f32], planes: usize, axes: &[Window]) -> (Vec<f32>, Vec<i64
 
 /// Mean under the window at each position of each plane. `padded` gives, for each axis, the extent with
 /// padding on both sides if pads count as zeros; a window that reaches beyond it is cut there.
-pub fn average_pool(
-    x: &[f32],
+pub(crate) fn average_pool<T: Float>(
+    x: &[T],
     planes: usize,
     axes: &[Window],
     padded: Option<&[usize]>,
-) -> Vec<f32> {
+) -> Vec<T> {
     let (inputs, outputs, taps) = plane_sizes(axes);
     let table = tap_table(axes);
     let counts: Vec<usize> = (0..outputs)
@@ -49,8 +52,8 @@ pub fn average_pool(
         let plane = &x[p * inputs..][..inputs];
         for at in 0..outputs {
             let under = table[at * taps..][..taps].iter().filter_map(|&it| plane.get(it));
-            let sum: f64 = under.map(|&it| f64::from(it)).sum();
-            y.push((sum / counts[at] as f64) as f32);
+            let sum: f64 = under.map(|&it| it.into()).sum();
+            y.push(T::narrow(sum / counts[at] as f64));
         }
     }
     y

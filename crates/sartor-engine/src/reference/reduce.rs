@@ -2,6 +2,8 @@
 
 use sartor_ir::ReduceKind;
 
+use super::elementwise::{self, Float};
+
 /// A row-major tensor seen as `[kept, reduced]`: where each pair lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReduceView {
@@ -26,25 +28,29 @@ impl ReduceView {
 }
 
 /// Reduces `values`, accumulating in 64 bits.
-pub fn reduce(kind: ReduceKind, values: impl Iterator<Item = f32> + Clone, count: usize) -> f32 {
-    let wide = values.clone().map(f64::from);
+pub(crate) fn reduce<T: Float>(
+    kind: ReduceKind,
+    values: impl Iterator<Item = T> + Clone,
+    count: usize,
+) -> T {
+    let wide = values.clone().map(|it| -> f64 { it.into() });
     let result = match kind {
         ReduceKind::Mean => wide.sum::<f64>() / count as f64,
         ReduceKind::Sum => wide.sum(),
-        ReduceKind::Max => return values.fold(f32::NEG_INFINITY, super::elementwise::larger),
-        ReduceKind::Min => return values.fold(f32::INFINITY, super::elementwise::smaller),
+        ReduceKind::Max => return values.fold(T::ENDS.0, elementwise::larger),
+        ReduceKind::Min => return values.fold(T::ENDS.1, elementwise::smaller),
         ReduceKind::Prod => wide.product(),
         ReduceKind::L1 => wide.map(f64::abs).sum(),
         ReduceKind::L2 => wide.map(|it| it * it).sum::<f64>().sqrt(),
         ReduceKind::SumSquare => wide.map(|it| it * it).sum(),
         ReduceKind::LogSum => wide.sum::<f64>().ln(),
         ReduceKind::LogSumExp => {
-            let largest = values.fold(f32::NEG_INFINITY, f32::max);
-            let shift = if largest.is_finite() { f64::from(largest) } else { 0.0 };
+            let largest = wide.clone().fold(f64::NEG_INFINITY, f64::max);
+            let shift = if largest.is_finite() { largest } else { 0.0 };
             wide.map(|it| (it - shift).exp()).sum::<f64>().ln() + shift
         }
     };
-    result as f32
+    T::narrow(result)
 }
 
 /// Reduces integers; `None` for kinds whose results are no integers.

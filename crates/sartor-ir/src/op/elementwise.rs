@@ -28,6 +28,28 @@ pub enum Unary {
         /// Overall factor.
         gamma: f32,
     },
+    /// `max(x, 0) + min(0, alpha (exp(x / alpha) - 1))`.
+    Celu {
+        /// Limit below 0.
+        alpha: f32,
+    },
+    /// `x` above `alpha`, else 0.
+    ThresholdedRelu {
+        /// Threshold.
+        alpha: f32,
+    },
+    /// `x` moved towards 0 by `bias` outside of `[-lambd, lambd]`, 0 within.
+    Shrink {
+        /// Distance.
+        bias: f32,
+        /// Half width of the dead zone.
+        lambd: f32,
+    },
+    /// `x / (1 + exp(-alpha x))`.
+    Swish {
+        /// Steepness.
+        alpha: f32,
+    },
     /// Gauss error linear unit.
     Gelu {
         /// Whether by the tanh approximation.
@@ -56,8 +78,22 @@ pub enum Unary {
     Abs,
     /// Upwards to an integer.
     Ceil,
+    /// Inverse cosine.
+    Acos,
+    /// Inverse hyperbolic cosine.
+    Acosh,
+    /// Inverse sine.
+    Asin,
+    /// Inverse hyperbolic sine.
+    Asinh,
+    /// Inverse tangent.
+    Atan,
+    /// Inverse hyperbolic tangent.
+    Atanh,
     /// Cosine.
     Cos,
+    /// Hyperbolic cosine.
+    Cosh,
     /// Error function.
     Erf,
     /// Exponential.
@@ -78,6 +114,10 @@ pub enum Unary {
     Sign,
     /// Sine.
     Sin,
+    /// Hyperbolic sine.
+    Sinh,
+    /// Tangent.
+    Tan,
     /// Square root.
     Sqrt,
 }
@@ -96,7 +136,14 @@ const PLAIN: &[(Unary, &str)] = &[
     (Unary::Tanh, "Tanh"),
     (Unary::Abs, "Abs"),
     (Unary::Ceil, "Ceil"),
+    (Unary::Acos, "Acos"),
+    (Unary::Acosh, "Acosh"),
+    (Unary::Asin, "Asin"),
+    (Unary::Asinh, "Asinh"),
+    (Unary::Atan, "Atan"),
+    (Unary::Atanh, "Atanh"),
     (Unary::Cos, "Cos"),
+    (Unary::Cosh, "Cosh"),
     (Unary::Erf, "Erf"),
     (Unary::Exp, "Exp"),
     (Unary::Floor, "Floor"),
@@ -107,6 +154,8 @@ const PLAIN: &[(Unary, &str)] = &[
     (Unary::Round, "Round"),
     (Unary::Sign, "Sign"),
     (Unary::Sin, "Sin"),
+    (Unary::Sinh, "Sinh"),
+    (Unary::Tan, "Tan"),
     (Unary::Sqrt, "Sqrt"),
 ];
 
@@ -121,6 +170,15 @@ impl Unary {
             "Selu" => attrs.float("alpha", SELU.0).and_then(|alpha| {
                 let gamma = attrs.float("gamma", SELU.1)?;
                 Ok(Unary::Selu { alpha, gamma })
+            }),
+            "Celu" => attrs.float("alpha", 1.0).map(|alpha| Unary::Celu { alpha }),
+            "ThresholdedRelu" => {
+                attrs.float("alpha", 1.0).map(|alpha| Unary::ThresholdedRelu { alpha })
+            }
+            "Swish" => attrs.float("alpha", 1.0).map(|alpha| Unary::Swish { alpha }),
+            "Shrink" => attrs.float("bias", 0.0).and_then(|bias| {
+                let lambd = attrs.float("lambd", 0.5)?;
+                Ok(Unary::Shrink { bias, lambd })
             }),
             "HardSigmoid" => attrs.float("alpha", 0.2).and_then(|alpha| {
                 let beta = attrs.float("beta", 0.5)?;
@@ -138,6 +196,10 @@ impl Unary {
             Unary::LeakyRelu { .. } => "LeakyRelu",
             Unary::Elu { .. } => "Elu",
             Unary::Selu { .. } => "Selu",
+            Unary::Celu { .. } => "Celu",
+            Unary::ThresholdedRelu { .. } => "ThresholdedRelu",
+            Unary::Shrink { .. } => "Shrink",
+            Unary::Swish { .. } => "Swish",
             Unary::HardSigmoid { .. } => "HardSigmoid",
             Unary::Gelu { .. } => "Gelu",
             _ => {
@@ -154,7 +216,14 @@ impl Unary {
         let mut attrs = Attrs::new();
         match *self {
             Unary::LeakyRelu { alpha } => unless(&mut attrs, "alpha", alpha, 0.01, Attr::Float),
-            Unary::Elu { alpha } => unless(&mut attrs, "alpha", alpha, 1.0, Attr::Float),
+            Unary::Elu { alpha }
+            | Unary::Celu { alpha }
+            | Unary::ThresholdedRelu { alpha }
+            | Unary::Swish { alpha } => unless(&mut attrs, "alpha", alpha, 1.0, Attr::Float),
+            Unary::Shrink { bias, lambd } => {
+                unless(&mut attrs, "bias", bias, 0.0, Attr::Float);
+                unless(&mut attrs, "lambd", lambd, 0.5, Attr::Float);
+            }
             Unary::Selu { alpha, gamma } => {
                 unless(&mut attrs, "alpha", alpha, SELU.0, Attr::Float);
                 unless(&mut attrs, "gamma", gamma, SELU.1, Attr::Float);
@@ -173,7 +242,10 @@ impl Unary {
     pub fn keeps_zero(&self) -> bool {
         !matches!(
             self,
-            Unary::Sigmoid
+            Unary::Acos
+                | Unary::Acosh
+                | Unary::Cosh
+                | Unary::Sigmoid
                 | Unary::HardSigmoid { .. }
                 | Unary::Softplus
                 | Unary::Cos
@@ -181,7 +253,7 @@ impl Unary {
                 | Unary::Log
                 | Unary::Not
                 | Unary::Reciprocal
-        )
+        ) && !matches!(self, Unary::Shrink { lambd, .. } if *lambd < 0.0)
     }
 }
 
@@ -271,17 +343,26 @@ impl Binary {
 pub struct Cast {
     /// Target type.
     pub to: DType,
+    /// For 8-bit floats: whether numbers beyond the largest become the largest.
+    pub saturate: bool,
 }
 
 impl Cast {
+    /// To a type, saturating.
+    pub fn to(to: DType) -> Self {
+        Cast { to, saturate: true }
+    }
+
     pub(super) fn build(attrs: &mut Attrs) -> Result<Self, AttrError> {
-        attrs.take("saturate");
+        let saturate = attrs.flag("saturate", true)?;
         let to = attrs.text("to", "")?.parse().map_err(|it: String| AttrError::new("to", it))?;
-        Ok(Cast { to })
+        Ok(Cast { to, saturate })
     }
 
     pub(super) fn attributes(self) -> Attrs {
-        Attrs::new().with("to", Attr::Str(self.to.name().to_owned()))
+        let mut attrs = Attrs::new().with("to", Attr::Str(self.to.name().to_owned()));
+        unless(&mut attrs, "saturate", self.saturate, true, |it| Attr::Int(i64::from(it)));
+        attrs
     }
 
     pub(super) fn infer(self, inputs: &[Option<&Fact>]) -> Result<Option<Fact>, String> {

@@ -3,7 +3,11 @@
 use sartor_ir::{Op, Pad, PadMode, normalize_axis, slice_bounds};
 
 use super::{View, array, integers, optional, output_shape};
-use crate::{Array, Data, array::each, reference::layout};
+use crate::{
+    Array, Data,
+    array::{Element, each},
+    reference::{cast::cast, layout},
+};
 
 pub(super) fn evaluate(
     op: &Op,
@@ -116,6 +120,21 @@ fn split(axis: i64, inputs: &[Option<&Array>], wanted: usize) -> Result<Vec<Arra
     Ok(made)
 }
 
+/// The parts one after another along `axis`; all are of the type of `_first`.
+fn joined<T: Element>(
+    _first: &[T],
+    parts: &[&Array],
+    axis: usize,
+    outer: usize,
+    total: usize,
+) -> Vec<T> {
+    let mut y = vec![T::default(); total];
+    let runs =
+        parts.iter().filter_map(|it| Some((it.values()?, it.shape[axis..].iter().product())));
+    layout::concat(&runs.collect::<Vec<_>>(), outer, &mut y);
+    y
+}
+
 fn concat(axis: i64, inputs: &[Option<&Array>]) -> Result<Array, String> {
     let parts: Vec<&Array> = inputs.iter().flatten().copied().collect();
     let first = array(inputs, 0)?;
@@ -134,20 +153,7 @@ fn concat(axis: i64, inputs: &[Option<&Array>]) -> Result<Array, String> {
         shape[axis] += part.shape[axis];
     }
     let total = shape.iter().product();
-    macro_rules! join {
-        ($($variant:ident, $zero:expr);*) => {
-            match &first.data { $(Data::$variant(_) => {
-                let mut y = vec![$zero; total];
-                let slices: Vec<_> = parts.iter().filter_map(|it| match &it.data {
-                    Data::$variant(values) => Some((values.as_slice(), it.shape[axis..].iter().product())),
-                    _ => None,
-                }).collect();
-                layout::concat(&slices, outer, &mut y);
-                Data::$variant(y)
-            })* }
-        };
-    }
-    let data = join!(F32, 0.0; I64, 0; I32, 0; I8, 0; U8, 0; Bool, false);
+    let data = each!(&first.data, values => joined(values, &parts, axis, outer, total));
     Ok(Array { shape, data })
 }
 
@@ -181,25 +187,26 @@ pub(crate) fn pad_tables(
 }
 
 fn pad(it: &Pad, inputs: &[Option<&Array>]) -> Result<Array, String> {
+    fn all<T: Element>(
+        x: &[T],
+        shape: &[usize],
+        tables: &[Vec<Option<usize>>],
+        fill: Option<&Array>,
+    ) -> Result<Vec<T>, String> {
+        let fill = match fill.map(|it| it.values::<T>()) {
+            None => T::default(),
+            Some(Some(fill)) => *fill.first().ok_or("the fill value is empty")?,
+            Some(None) => return Err("the fill value has another type than the input".to_owned()),
+        };
+        let mut y = vec![fill; tables.iter().map(Vec::len).product()];
+        layout::pad(x, shape, tables, fill, &mut y);
+        Ok(y)
+    }
     let x = array(inputs, 0)?;
     let tables = pad_tables(it, &x.shape, inputs)?;
-    let shape: Vec<usize> = tables.iter().map(Vec::len).collect();
-    let total = shape.iter().product();
-    macro_rules! padded {
-        ($($variant:ident, $zero:expr);*) => {
-            match &x.data { $(Data::$variant(values) => {
-                let fill = match optional(inputs, 2).map(|it| &it.data) {
-                    None => $zero,
-                    Some(Data::$variant(fill)) => *fill.first().ok_or("the fill value is empty")?,
-                    Some(_) => return Err("the fill value has another type than the input".to_owned()),
-                };
-                let mut y = vec![fill; total];
-                layout::pad(values, &x.shape, &tables, fill, &mut y);
-                Data::$variant(y)
-            })* }
-        };
-    }
-    Ok(Array { shape, data: padded!(F32, 0.0; I64, 0; I32, 0; I8, 0; U8, 0; Bool, false) })
+    let shape = tables.iter().map(Vec::len).collect();
+    let data = each!(&x.data, values => all(values, &x.shape, &tables, optional(inputs, 2))?);
+    Ok(Array { shape, data })
 }
 
 fn gather(axis: i64, x: &Array, indices: &Array) -> Result<Array, String> {
@@ -232,18 +239,19 @@ fn range(inputs: &[Option<&Array>]) -> Result<Array, String> {
     let x = array(inputs, 0)?;
     let too_long =
         |count: i64| format!("a range of {count} numbers with this step is not sensible");
-    if let Data::F32(_) = x.data {
+    if x.dtype().is_float() {
         let number = |i| {
             array(inputs, i)
-                .and_then(|it| it.to_f32().first().copied().ok_or("is empty".to_owned()))
+                .and_then(|it| it.to_f64().first().copied().ok_or("is empty".to_owned()))
         };
         let (start, limit, delta) = (number(0)?, number(1)?, number(2)?);
         let count = ((limit - start) / delta).ceil().max(0.0) as i64;
         if delta == 0.0 || count > LONGEST {
             return Err(too_long(count));
         }
-        let values: Vec<f32> = (0..count).map(|i| start + i as f32 * delta).collect();
-        return Ok(Array::f32(&[values.len()], values));
+        let values: Vec<f64> = (0..count).map(|i| start + i as f64 * delta).collect();
+        let wide = Array { shape: vec![values.len()], data: Data::F64(values) };
+        return Ok(cast(&wide, x.dtype(), true));
     }
     let number = |i| {
         array(inputs, i).and_then(|it| it.to_i64().first().copied().ok_or("is empty".to_owned()))
@@ -260,7 +268,7 @@ fn range(inputs: &[Option<&Array>]) -> Result<Array, String> {
         return Err(too_long(count));
     }
     let values: Vec<i64> = (0..count).map(|i| start + i * delta).collect();
-    Ok(Array { shape: vec![values.len()], data: super::arithmetic::narrowed(values, x.dtype()) })
+    Ok(Array { shape: vec![values.len()], data: Data::from_integers(values, x.dtype()) })
 }
 
 #[cfg(test)]
