@@ -1,6 +1,6 @@
 //! Where a technique's sample inputs come from.
 
-use sartor_engine::{Array, Data};
+use sartor_engine::Array;
 
 use crate::CompressError;
 
@@ -129,6 +129,7 @@ fn window(array: &Array, start: usize, end: usize) -> Array {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sartor_engine::Data;
 
     #[test]
     fn batches_cover_every_sample_once_and_in_order() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
-use sartor_engine::{Array, Data, Options, Program, batch_shapes, check_support};
+use sartor_engine::{Array, Options, Program, batch_shapes, check_support};
 use sartor_ir::Graph;
 use serde::Serialize;
 
