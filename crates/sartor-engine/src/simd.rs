@@ -5,7 +5,10 @@
 //! the same bits for any number of threads.
 
 mod conv;
-
+mod conv_input;
+mod conv_train;
+mod conv_weight;
+mod dots;
 mod elementwise;
 mod matmul;
 mod planes;
@@ -13,11 +16,14 @@ mod scratch;
 #[cfg(test)]
 mod tests;
 mod tile;
+#[cfg(test)]
+mod train_tests;
 mod vector;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
 pub(crate) use conv::{ConvShape, PackedConv};
+pub(crate) use conv_train::TrainConv;
 pub use elementwise::{Grid, abs_max, fake_quantize, min_max, quantize_i8, quantize_u8};
 pub(crate) use elementwise::{activate, activate_in_place, add, add_in_place};
 pub(crate) use matmul::{Strided, gemm};

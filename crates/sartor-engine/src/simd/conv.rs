@@ -40,6 +40,8 @@ pub(crate) struct ConvShape {
 const SCRATCH: usize = 1 << 17;
 /// Multiply-accumulates below which a task is not cut further.
 const TASK_WORK: usize = 1 << 19;
+/// Weights below which they are laid out by one thread.
+const PACK_WORK: usize = 1 << 15;
 /// Tasks wanted where there is work for them.
 const TASKS: usize = 16;
 
@@ -79,23 +81,68 @@ impl PackedConv {
         weights: &[f32],
         bias: Option<&[f32]>,
     ) -> Self {
+        let mut packed = Self::empty(level, shape);
+        packed.pack(weights, bias);
+        packed
+    }
+
+    /// A convolution that waits for its weights ([`Self::pack`], [`Self::pack_with`]).
+    pub(super) fn empty(level: Level, shape: &ConvShape) -> Self {
         let shape = regular(shape);
         let block = tile::block_outputs(level, shape.in_channels / shape.groups);
-        let (outputs, terms) = (shape.out_channels / shape.groups, shape.terms());
-        let blocks = outputs.div_ceil(block);
-        let mut packed = vec![0.0; shape.groups * blocks * terms * block];
-        let mut padded = vec![0.0; shape.groups * blocks * block];
-        for o in 0..shape.out_channels {
-            let (group, o_in) = (o / outputs, o % outputs);
-            let at = group * blocks + o_in / block;
-            padded[at * block + o_in % block] = bias.map_or(0.0, |bias| bias[o]);
-            for (term, &weight) in weights[o * terms..(o + 1) * terms].iter().enumerate() {
-                packed[(at * terms + term) * block + o_in % block] = weight;
-            }
-        }
+        let blocks = (shape.out_channels / shape.groups).div_ceil(block);
+        let weights = vec![0.0; shape.groups * blocks * shape.terms() * block];
+        let bias = vec![0.0; shape.groups * blocks * block];
         let planes = Planes::new(&shape);
         let split = Split::new(&shape, &planes, blocks);
-        Self { shape, level, planes, weights: packed, bias: padded, split }
+        Self { shape, level, planes, weights, bias, split }
+    }
+
+    /// Lays out other `weights` [o, c / groups, kh, kw] and `bias` [o] in the same place.
+    pub(super) fn pack(&mut self, weights: &[f32], bias: Option<&[f32]>) {
+        let (outputs, terms) = (self.shape.out_channels / self.shape.groups, self.shape.terms());
+        let taps = self.shape.kernel.0 * self.shape.kernel.1;
+        self.pack_with(
+            |group, o, c, tap| weights[(group * outputs + o) * terms + c * taps + tap],
+            bias,
+        );
+    }
+
+    /// Lays out weights by their group, output of the group, channel of the group and tap, and `bias` [o].
+    pub(super) fn pack_with(
+        &mut self,
+        weight: impl Fn(usize, usize, usize, usize) -> f32 + Sync,
+        bias: Option<&[f32]>,
+    ) {
+        let (outputs, terms) = (self.shape.out_channels / self.shape.groups, self.shape.terms());
+        let taps = self.shape.kernel.0 * self.shape.kernel.1;
+        let (channels, blocks) = (self.shape.in_channels / self.shape.groups, self.blocks());
+        let block = tile::block_outputs(self.level, channels);
+        for (at, slot) in self.bias.chunks_exact_mut(block).enumerate() {
+            for (slot, o) in slot.iter_mut().zip(at % blocks * block..outputs) {
+                *slot = bias.map_or(0.0, |bias| bias[at / blocks * outputs + o]);
+            }
+        }
+        if terms == 0 {
+            return;
+        }
+        let fill = |(at, packed): (usize, &mut [f32])| {
+            let (group, first) = (at / blocks, at % blocks * block);
+            for (c, packed) in packed.chunks_exact_mut(taps * block).enumerate() {
+                for (tap, slot) in packed.chunks_exact_mut(block).enumerate() {
+                    for (slot, o) in slot.iter_mut().zip(first..outputs) {
+                        *slot = weight(group, o, c, tap);
+                    }
+                }
+            }
+        };
+        if self.weights.len() < PACK_WORK {
+            self.weights.chunks_exact_mut(terms * block).enumerate().for_each(fill);
+        } else {
+            let least = (PACK_WORK / 4).div_ceil(terms * block);
+            let chunks = self.weights.par_chunks_exact_mut(terms * block);
+            chunks.enumerate().with_min_len(least).for_each(fill);
+        }
     }
 
     /// y [n, o, oh, ow] = tail(x [n, c, h, w] ∗ weights + bias + residual [n, o, oh, ow]).
@@ -104,9 +151,23 @@ impl PackedConv {
     /// If a slice does not have the length of its shape: a bug of the caller.
     pub(crate) fn run(&self, x: &[f32], residual: Option<&[f32]>, tail: Tail, y: &mut [f32]) {
         let s = &self.shape;
+        assert!(residual.is_none_or(|r| r.len() == y.len()), "residual of {s:?}");
+        self.launch(x, residual.map_or(Residual::None, Residual::Other), tail, y);
+    }
+
+    /// y = x ∗ weights + bias, added to what `y` holds if `accumulate`.
+    ///
+    /// # Panics
+    /// As [`Self::run`].
+    pub(super) fn run_onto(&self, x: &[f32], accumulate: bool, y: &mut [f32]) {
+        let residual = if accumulate { Residual::Output } else { Residual::None };
+        self.launch(x, residual, Tail::None, y);
+    }
+
+    fn launch(&self, x: &[f32], residual: Residual<'_>, tail: Tail, y: &mut [f32]) {
+        let s = &self.shape;
         assert_eq!(x.len(), s.batch * s.in_channels * s.in_h * s.in_w, "input of {s:?}");
         assert_eq!(y.len(), s.batch * s.out_channels * s.out_h * s.out_w, "output of {s:?}");
-        assert!(residual.is_none_or(|r| r.len() == y.len()), "residual of {s:?}");
         if y.is_empty() {
             return;
         }
@@ -148,7 +209,7 @@ impl PackedConv {
     fn task(
         &self,
         x: &[f32],
-        residual: Option<&[f32]>,
+        residual: Residual<'_>,
         bounds: (f32, f32),
         y: &Shared,
         (image, group, row, part): (usize, usize, usize, usize),
@@ -177,7 +238,11 @@ impl PackedConv {
             images,
             positions: rows * s.out_w,
             y: y.0.wrapping_add(start),
-            residual: residual.map(|r| r.as_ptr().wrapping_add(start)),
+            residual: match residual {
+                Residual::None => None,
+                Residual::Other(r) => Some(r.as_ptr().wrapping_add(start)),
+                Residual::Output => Some(y.0.wrapping_add(start).cast_const()),
+            },
             y_image: s.out_channels * y_plane,
             y_channel: y_plane,
             bounds,
@@ -210,12 +275,12 @@ impl PackedConv {
 
 impl ConvShape {
     /// Products in one sum.
-    fn terms(&self) -> usize {
+    pub(super) fn terms(&self) -> usize {
         self.in_channels / self.groups * self.kernel.0 * self.kernel.1
     }
 
     /// A kernel of one tap that moves by one and sees no padding: output and input positions are the same.
-    fn is_pointwise(&self) -> bool {
+    pub(super) fn is_pointwise(&self) -> bool {
         self.kernel == (1, 1)
             && self.strides == (1, 1)
             && self.pads_begin == (0, 0)
@@ -263,6 +328,16 @@ impl Split {
         split.rows = shape.out_h.div_ceil(parts).next_multiple_of(even).clamp(1, split.rows);
         split
     }
+}
+
+/// What is added to the sums.
+#[derive(Clone, Copy)]
+enum Residual<'a> {
+    None,
+    /// A tensor of the output's shape.
+    Other(&'a [f32]),
+    /// What the output holds.
+    Output,
 }
 
 /// An output of which each task writes its own elements.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Deterministic values in −1..1.
-fn values(count: usize, mut seed: u64) -> Vec<f32> {
+pub(super) fn values(count: usize, mut seed: u64) -> Vec<f32> {
     (0..count)
         .map(|_| {
             seed = seed
@@ -18,11 +18,11 @@ fn values(count: usize, mut seed: u64) -> Vec<f32> {
 }
 
 /// The levels that this processor has.
-fn levels() -> impl Iterator<Item = Level> {
+pub(super) fn levels() -> impl Iterator<Item = Level> {
     [Level::Portable, Level::Avx2, Level::Avx512].into_iter().filter(|&level| available(level))
 }
 
-fn geometry() -> impl Strategy<Value = ConvShape> {
+pub(super) fn geometry() -> impl Strategy<Value = ConvShape> {
     let channels = prop_oneof![Just(1_usize), Just(2), Just(3), Just(5), Just(8), Just(17)];
     let pair = |range: std::ops::Range<usize>| (range.clone(), range);
     (
@@ -141,7 +141,7 @@ proptest! {
 }
 
 /// Everything that one run computes, for pools of 1, 2 and 3 threads.
-fn same_for_all_pools<T: PartialEq + Send>(work: impl Fn() -> T + Sync) {
+pub(super) fn same_for_all_pools<T: PartialEq + Send>(work: impl Fn() -> T + Sync) {
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -154,7 +154,7 @@ fn same_for_all_pools<T: PartialEq + Send>(work: impl Fn() -> T + Sync) {
     assert!(run(3) == one, "three threads");
 }
 
-fn bits(values: &[f32]) -> Vec<u32> {
+pub(super) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()
 }
 

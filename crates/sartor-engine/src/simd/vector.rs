@@ -7,11 +7,13 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
-    __m256, __m256i, __m512, __mmask16, _mm256_add_ps, _mm256_cmpgt_epi32, _mm256_fmadd_ps,
-    _mm256_loadu_ps, _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_max_ps, _mm256_min_ps,
-    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_storeu_ps, _mm512_add_ps,
-    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps,
-    _mm512_min_ps, _mm512_set1_ps, _mm512_storeu_ps,
+    __m256, __m256i, __m512, __mmask16, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehdup_ps,
+    _mm_movehl_ps, _mm256_add_ps, _mm256_castps256_ps128, _mm256_cmpgt_epi32,
+    _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_maskload_ps,
+    _mm256_maskstore_ps, _mm256_max_ps, _mm256_min_ps, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_setr_epi32, _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps,
+    _mm512_reduce_add_ps, _mm512_set1_ps, _mm512_storeu_ps,
 };
 
 /// A few floats that are worked on at once.
@@ -34,6 +36,8 @@ pub(super) unsafe trait Vector: Copy {
     unsafe fn add(self, other: Self) -> Self;
     /// `min(max(self, low), high)` that lets NaN through.
     unsafe fn clamp(self, low: Self, high: Self) -> Self;
+    /// The sum of the lanes: halves first.
+    unsafe fn sum(self) -> f32;
 }
 
 /// Four floats in plain Rust: what the compiler makes of SSE2 or NEON.
@@ -111,6 +115,12 @@ unsafe impl Vector for Plain {
         }
         Self(lanes)
     }
+
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        let [a, b, c, d] = self.0;
+        (a + c) + (b + d)
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -164,6 +174,16 @@ unsafe impl Vector for __m256 {
     unsafe fn clamp(self, low: Self, high: Self) -> Self {
         // SAFETY: the caller answers for the instructions. The second operand wins where one is NaN.
         unsafe { _mm256_min_ps(high, _mm256_max_ps(low, self)) }
+    }
+
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        // SAFETY: the caller answers for the instructions.
+        unsafe {
+            let four = _mm_add_ps(_mm256_castps256_ps128(self), _mm256_extractf128_ps::<1>(self));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
     }
 }
 
@@ -231,6 +251,12 @@ unsafe impl Vector for __m512 {
     unsafe fn clamp(self, low: Self, high: Self) -> Self {
         // SAFETY: the caller answers for the instructions. The second operand wins where one is NaN.
         unsafe { _mm512_min_ps(high, _mm512_max_ps(low, self)) }
+    }
+
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        // SAFETY: the caller answers for the instructions.
+        unsafe { _mm512_reduce_add_ps(self) }
     }
 }
 
