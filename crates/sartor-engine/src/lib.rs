@@ -35,6 +35,7 @@ pub use map::map_file;
 pub use program::{Options, Program};
 pub use reference::{ReferenceEvaluator, run_reference};
 pub use simd::{
-    Grid, Level, abs_max, fake_quantize, force, level, min_max, quantize_i8, quantize_u8,
+    AdamW, Grid, Level, Sgd, abs_max, adamw_step, fake_quantize, force, level, min_max,
+    quantize_i8, quantize_u8, sgd_step,
 };
 pub use support::{batch_shapes, check_support};

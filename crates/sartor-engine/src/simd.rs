@@ -4,6 +4,7 @@
 //! tested on one machine. Work is cut by shapes alone and each output element is summed in one fixed order: results are
 //! the same bits for any number of threads.
 
+mod batch_norm;
 mod conv;
 mod conv_input;
 mod conv_train;
@@ -11,7 +12,11 @@ mod conv_weight;
 mod dots;
 mod elementwise;
 mod matmul;
+#[cfg(test)]
+mod norm_tests;
+mod optimizer;
 mod planes;
+mod pool_train;
 mod scratch;
 #[cfg(test)]
 mod tests;
@@ -22,11 +27,16 @@ mod vector;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+pub(crate) use batch_norm::{
+    BatchNorm, BatchStatistics, Into, activate_backward, batch_statistics, bias_gradient,
+};
 pub(crate) use conv::{ConvShape, PackedConv};
 pub(crate) use conv_train::TrainConv;
 pub use elementwise::{Grid, abs_max, fake_quantize, min_max, quantize_i8, quantize_u8};
 pub(crate) use elementwise::{activate, activate_in_place, add, add_in_place};
 pub(crate) use matmul::{Strided, gemm};
+pub use optimizer::{AdamW, Sgd, adamw_step, sgd_step};
+pub(crate) use pool_train::{global_average_backward, max_pool_backward};
 
 /// A set of instructions, poorest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -65,6 +65,8 @@ macro_rules! leveled {
     };
 }
 
+pub(super) use leveled;
+
 leveled! {
     fn activate_slice(bounds: (f32, f32), x: &[f32], y: &mut [f32]) {
         for (y, &x) in y.iter_mut().zip(x) {
