@@ -250,13 +250,20 @@ impl Program {
             .map(|it| it.as_ref().map(|it| self.array(it, frame, inputs)))
             .collect();
         let borrowed: Vec<_> = given.iter().map(|it| it.as_deref()).collect();
-        let made =
-            reference::evaluate(op, &borrowed, dtypes).map_err(|problem| EngineError::Kernel {
-                node: step.node.clone(),
-                op: op.name().to_owned(),
-                shapes: reference::shapes_of(&borrowed),
-                problem,
-            })?;
+        let refuse = |problem| EngineError::Kernel {
+            node: step.node.clone(),
+            op: op.name().to_owned(),
+            shapes: reference::shapes_of(&borrowed),
+            problem,
+        };
+        let made = reference::evaluate(op, &borrowed, dtypes).map_err(refuse)?;
+        for (operand, array) in step.outputs.iter().zip(&made) {
+            if let Some(expected) = operand.as_ref().and_then(|it| it.shape.as_ref())
+                && *expected != array.shape
+            {
+                return Err(refuse(format!("made {:?}, expected {expected:?}", array.shape)));
+            }
+        }
         drop(given);
         for (operand, array) in step.outputs.iter().zip(made) {
             match (operand.as_ref().map(|it| it.place), array.data) {

@@ -97,8 +97,13 @@ pub fn run_reference_observed(
         observe(id, array);
     }
     for (_, node) in graph.nodes() {
-        let given: Vec<_> =
-            node.inputs.iter().map(|it| it.and_then(|it| values.get(&it))).collect();
+        let captured = node.captures.iter().map(|it| values.get(it));
+        let given: Vec<_> = node
+            .inputs
+            .iter()
+            .map(|it| it.and_then(|it| values.get(&it)))
+            .chain(captured)
+            .collect();
         let dtype = |it: &Option<sartor_ir::ValueId>| {
             it.and_then(|it| facts[it.index()].as_ref()).map_or(DType::F32, |it| it.ty.dtype)
         };

@@ -1,11 +1,11 @@
 //! Operator attributes by name: the bridge that the text form and the file formats share.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::Tensor;
+use crate::{Graph, Tensor};
 
 /// One attribute's value.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,8 +24,29 @@ pub enum Attr {
     Strs(Vec<String>),
     /// A tensor.
     Tensor(Tensor),
-    /// Anything else (a subgraph, a sparse tensor), in the encoding of the format that it came from.
+    /// A subgraph that can be run.
+    Graph(Subgraph),
+    /// Anything else (a sparse tensor, a subgraph that nobody here runs), in the encoding of the format
+    /// that it came from.
     Foreign(Bytes),
+}
+
+/// The body of a control-flow operator: a graph whose inputs are the formal ones, then the values that
+/// its node captures, in the order of [`crate::Node::captures`].
+#[derive(Clone, Debug)]
+pub struct Subgraph {
+    /// The body.
+    pub graph: Arc<Graph>,
+    /// How many of its inputs, the last ones, are captured.
+    pub captures: usize,
+    /// The attribute in the encoding that it came from, as which it is written: no pass changes a body.
+    pub source: Bytes,
+}
+
+impl PartialEq for Subgraph {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
 }
 
 /// A missing, unknown or ill-typed attribute.

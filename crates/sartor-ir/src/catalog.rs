@@ -5,6 +5,8 @@
 //! family, each row under the operator's domain and name. A rule reads [`Named::version`] where the
 //! meaning of a form depends on it.
 
+mod control;
+
 use crate::{AxisLink, Fact, Named, TensorType};
 
 /// Types of the outputs from those of the inputs, as [`crate::Op::infer`].
@@ -27,7 +29,7 @@ pub struct Entry {
 }
 
 /// The rows of all families.
-const FAMILIES: &[&[Entry]] = &[];
+const FAMILIES: &[&[Entry]] = &[control::ENTRIES];
 
 fn find(op: &Named) -> Option<&'static Entry> {
     let domain = if op.domain == "ai.onnx" { "" } else { op.domain.as_str() };

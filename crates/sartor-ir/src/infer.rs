@@ -65,8 +65,10 @@ pub fn infer_facts(
         }
     }
     for (id, node) in graph.nodes() {
-        let given: Vec<_> =
-            node.inputs.iter().map(|it| it.and_then(|it| facts[it.index()].as_ref())).collect();
+        let captured = node.captures.iter().map(|it| facts[it.index()].as_ref());
+        let inputs_known =
+            node.inputs.iter().map(|it| it.and_then(|it| facts[it.index()].as_ref()));
+        let given: Vec<_> = inputs_known.chain(captured).collect();
         let error = |problem| error_at(graph, id, problem);
         let mut made = node.op.infer(&given, node.outputs.len()).map_err(error)?;
         if let [Some(fact)] = made.as_mut_slice() {

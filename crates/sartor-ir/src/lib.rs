@@ -36,7 +36,7 @@ mod tensor;
 mod text;
 mod verify;
 
-pub use attr::{Attr, AttrError, Attrs};
+pub use attr::{Attr, AttrError, Attrs, Subgraph};
 pub use axes::{AxisLink, IndexMap, Port};
 pub use dtype::DType;
 pub use graph::{Consumers, Graph, GraphError, Node, Value};

@@ -107,6 +107,7 @@ fn attribute(value: &Attr) -> String {
         Attr::Floats(it) => list("floats", it, |it| float(*it)),
         Attr::Strs(it) => list("strs", it, |it| quoted(it)),
         Attr::Tensor(it) => format!("tensor {} = {}", it.ty(), elements(it)),
+        Attr::Graph(it) => format!("foreign {}", hex(&it.source)),
         Attr::Foreign(it) => format!("foreign {}", hex(it)),
     }
 }

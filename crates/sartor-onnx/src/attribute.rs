@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message;
-use sartor_ir::Attr;
+use sartor_ir::{Attr, Subgraph};
 
 use crate::{
     proto::{self, kind},
@@ -96,7 +96,7 @@ pub(crate) fn write(name: &str, value: &Attr) -> Option<proto::Attribute> {
             attribute.t = Some(tensor::write("", it)?);
             kind::TENSOR
         }
-        Attr::Foreign(it) => {
+        Attr::Graph(Subgraph { source: it, .. }) | Attr::Foreign(it) => {
             let carried = proto::Attribute::decode(it.clone()).ok()?;
             return (carried.name == name).then_some(carried);
         }

@@ -161,7 +161,7 @@ fn first_bound(graph: &Graph, envelope: &Envelope, from: i64, to: i64) -> Option
     for (_, node) in graph.nodes() {
         if let Op::Named(opaque) = &node.op {
             let attribute = opaque.attributes.iter().filter_map(|(name, it)| match it {
-                Attr::Foreign(_) => attribute::write(name, it),
+                Attr::Graph(_) | Attr::Foreign(_) => attribute::write(name, it),
                 _ => None,
             });
             let (op_type, domain) = (opaque.name.clone(), opaque.domain.clone());

@@ -1,5 +1,7 @@
 //! From a file to a graph.
 
+mod body;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -289,7 +291,10 @@ impl<'a> Importer<'a> {
         }
         let inputs = self.values(&node.input)?;
         let outputs = self.values(&node.output)?;
-        let attrs = self.attributes(&node, &label)?;
+        let mut attrs = self.attributes(&node, &label)?;
+        if own.is_empty() && !is_function {
+            self.read_bodies(&node, &label, &captures, &mut attrs);
+        }
         let (op, inputs) = if own.is_empty() && !is_function {
             self.translate(&node, &label, attrs, inputs)
         } else {
@@ -389,8 +394,13 @@ impl<'a> Importer<'a> {
                     Some(Fact { ty: tensor.ty(), value: IntegerTensor::read(tensor) });
             }
         }
-        let given: Vec<_> =
-            node.inputs.iter().map(|it| self.facts[(*it)?.index()].as_ref()).collect();
+        let captured = node.captures.iter().map(|it| self.facts[it.index()].as_ref());
+        let given: Vec<_> = node
+            .inputs
+            .iter()
+            .map(|it| self.facts[(*it)?.index()].as_ref())
+            .chain(captured)
+            .collect();
         let required = node.op.arity().inputs.0;
         if given.len() < required || node.outputs.is_empty() {
             return;
@@ -482,6 +492,8 @@ fn constant_value(value: &Attr) -> Result<Tensor, String> {
         Attr::Floats(it) => Tensor::from_f32(&[it.len()], it),
         Attr::Str(it) => text(std::slice::from_ref(it), Vec::new())?,
         Attr::Strs(it) => text(it, vec![it.len()])?,
-        Attr::Foreign(_) => return Err("holds what no constant can hold".to_owned()),
+        Attr::Graph(_) | Attr::Foreign(_) => {
+            return Err("holds what no constant can hold".to_owned());
+        }
     })
 }

@@ -126,7 +126,7 @@ impl Lowering<'_> {
                 self.root[node.output().index()] = self.root[input.index()];
                 continue;
             }
-            for input in node.inputs.iter().flatten() {
+            for input in node.reads() {
                 *self.reads.entry(self.root[input.index()]).or_default() += 1;
             }
         }
@@ -162,7 +162,10 @@ impl Lowering<'_> {
         };
         let dtypes = node.outputs.iter().map(dtype).collect();
         let action = Action::Reference { op: node.op.clone(), dtypes };
-        self.push(node, action, node.inputs.clone(), node.outputs.clone());
+        // What a body captures follows the inputs.
+        let captured = node.captures.iter().map(|&it| Some(it));
+        let inputs = node.inputs.iter().copied().chain(captured).collect();
+        self.push(node, action, inputs, node.outputs.clone());
     }
 
     /// Narrow floats are computed in `f32`; what a node makes is rounded to its type.

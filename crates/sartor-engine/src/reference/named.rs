@@ -1,5 +1,7 @@
 //! Values of the operators that travel by name: one file a family, each row under domain and name.
 
+mod control;
+
 use sartor_ir::{DType, Named};
 
 use crate::Array;
@@ -20,7 +22,7 @@ pub(crate) struct Rule {
 }
 
 /// The rows of all families.
-const FAMILIES: &[&[Rule]] = &[];
+const FAMILIES: &[&[Rule]] = &[control::RULES];
 
 fn find(op: &Named) -> Option<&'static Rule> {
     let domain = if op.domain == "ai.onnx" { "" } else { op.domain.as_str() };

@@ -103,8 +103,9 @@ impl Lowering<'_> {
     }
 
     fn evaluate(&mut self, node: &Node) -> Result<(), EngineError> {
-        let inputs: Vec<_> =
+        let mut inputs: Vec<_> =
             (0..node.inputs.len()).map(|i| self.constant(node, i).cloned()).collect();
+        inputs.extend(node.captures.iter().map(|it| self.constants[it.index()].clone()));
         let borrowed: Vec<_> = inputs.iter().map(Option::as_deref).collect();
         let dtype = |it: &Option<ValueId>| {
             it.and_then(|it| self.facts[it.index()].as_ref()).map(|it| it.ty.dtype)
