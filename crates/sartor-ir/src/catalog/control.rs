@@ -140,11 +140,11 @@ fn infer_scan(op: &Named, inputs: &[Option<&Fact>], n_outputs: usize) -> Result<
         _ => 0,
     };
     let mut length = Dim::Unknown;
-    for i in states..formal {
-        let Some(Fact { ty: TensorType { shape: Some(shape), .. }, .. }) = &mut given[i] else {
+    for (i, fact) in given[states..formal].iter_mut().enumerate() {
+        let Some(Fact { ty: TensorType { shape: Some(shape), .. }, .. }) = fact else {
             continue;
         };
-        let at = normalize_axis(axes("scan_input_axes", i - states), shape.len())?;
+        let at = normalize_axis(axes("scan_input_axes", i), shape.len())?;
         length = shape.remove(at);
     }
     let made = settle(&body.graph, given, 0..states, 0)?;
