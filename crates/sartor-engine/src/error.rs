@@ -77,6 +77,17 @@ pub enum EngineError {
     /// A value that nothing makes: the graph was not verified.
     #[error("value `{0}` is made by no node and is neither an input nor a constant")]
     Undefined(String),
+    /// A value that cannot learn.
+    #[error("`{name}` cannot be trained: it {reason}")]
+    NotTrainable {
+        /// The value.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// Steps of training in the wrong order, or with numbers of another network.
+    #[error("{0}")]
+    Training(String),
     /// Shapes that do not fit each other.
     #[error(transparent)]
     Shapes(#[from] InferError),

@@ -6,6 +6,7 @@ mod matmul;
 mod norm;
 mod pool;
 
+pub(crate) use conv::plane_shape;
 pub(crate) use layout::view;
 
 use std::{fmt::Debug, sync::Arc};

@@ -28,6 +28,7 @@ pub mod reference;
 mod simd;
 mod stage;
 mod support;
+pub mod train;
 
 pub use array::{Array, Data};
 pub use error::{EngineError, Unsupported};

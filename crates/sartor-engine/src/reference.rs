@@ -22,7 +22,7 @@ use crate::{Array, EngineError, array, error::node_name, support};
 
 pub use evaluate::evaluate;
 pub(crate) use evaluate::{
-    MatMulBatches, integers, pad_tables, quantize_granularity, slice_windows, windows,
+    MatMulBatches, integers, output_shape, pad_tables, quantize_granularity, slice_windows, windows,
 };
 
 /// Computes operators on constants with the reference kernels, for constant folding.

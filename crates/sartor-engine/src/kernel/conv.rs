@@ -20,7 +20,17 @@ pub(super) fn prepare(it: &Conv, site: &Site<'_>) -> Option<Prepared> {
     let x = site.shape_of(0)?;
     let w = site.constants.get(1)?.as_ref()?;
     let bias = if site.absent(2) { None } else { Some(site.floats(2)?) };
-    let axes = reference::windows(&it.spatial, &w.shape[2..], &x[2..], &site.shape[2..]).ok()?;
+    let shape = plane_shape(it, x, &w.shape, &site.shape)?;
+    of_first(ConvKernel {
+        packed: PackedConv::new(&shape, w.as_f32()?, bias),
+        residual: None,
+        tail: Tail::None,
+    })
+}
+
+/// The geometry of a convolution over one or two spatial axes, from the shapes of its operands.
+pub(crate) fn plane_shape(it: &Conv, x: &[usize], w: &[usize], y: &[usize]) -> Option<ConvShape> {
+    let axes = reference::windows(&it.spatial, w.get(2..)?, x.get(2..)?, y.get(2..)?).ok()?;
     let unit =
         reference::conv::Window { input: 1, output: 1, kernel: 1, stride: 1, dilation: 1, pad: 0 };
     let (v, h) = match *axes.as_slice() {
@@ -28,12 +38,12 @@ pub(super) fn prepare(it: &Conv, site: &Site<'_>) -> Option<Prepared> {
         [v, h] => (v, h),
         _ => return None,
     };
-    let shape = ConvShape {
+    Some(ConvShape {
         batch: x[0],
         in_channels: x[1],
         in_h: v.input,
         in_w: h.input,
-        out_channels: w.shape[0],
+        out_channels: w[0],
         out_h: v.output,
         out_w: h.output,
         kernel: (v.kernel, h.kernel),
@@ -41,11 +51,6 @@ pub(super) fn prepare(it: &Conv, site: &Site<'_>) -> Option<Prepared> {
         dilations: (v.dilation, h.dilation),
         pads_begin: (v.pad, h.pad),
         groups: it.group,
-    };
-    of_first(ConvKernel {
-        packed: PackedConv::new(&shape, w.as_f32()?, bias),
-        residual: None,
-        tail: Tail::None,
     })
 }
 

@@ -124,7 +124,7 @@ pub(super) fn constant_fact(tensor: &Tensor) -> Fact {
 }
 
 /// The shape of the first output by the operator's own rule.
-fn output_shape(op: &Op, inputs: &[Option<&Array>]) -> Result<Vec<usize>, String> {
+pub(crate) fn output_shape(op: &Op, inputs: &[Option<&Array>]) -> Result<Vec<usize>, String> {
     // Only small integer tensors can matter as contents; large ones are read for their type alone.
     let fact = |it: &Array| {
         if it.len() <= 1024 && !it.dtype().is_float() {

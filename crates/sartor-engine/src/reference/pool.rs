@@ -41,12 +41,7 @@ pub(crate) fn average_pool<T: Float>(
 ) -> Vec<T> {
     let (inputs, outputs, taps) = plane_sizes(axes);
     let table = tap_table(axes);
-    let counts: Vec<usize> = (0..outputs)
-        .map(|at| match padded {
-            None => table[at * taps..][..taps].iter().filter(|&&it| it != usize::MAX).count(),
-            Some(padded) => taps_within(axes, padded, at),
-        })
-        .collect();
+    let counts = average_counts(axes, padded);
     let mut y = Vec::with_capacity(planes * outputs);
     for p in 0..planes {
         let plane = &x[p * inputs..][..inputs];
@@ -57,6 +52,17 @@ pub(crate) fn average_pool<T: Float>(
         }
     }
     y
+}
+
+/// How many elements the mean at each position is taken over; `padded` as in [`average_pool`].
+pub fn average_counts(axes: &[Window], padded: Option<&[usize]>) -> Vec<usize> {
+    let (_, outputs, taps) = plane_sizes(axes);
+    let table = tap_table(axes);
+    let count = |at: usize| match padded {
+        None => table[at * taps..][..taps].iter().filter(|&&it| it != usize::MAX).count(),
+        Some(padded) => taps_within(axes, padded, at),
+    };
+    (0..outputs).map(count).collect()
 }
 
 /// Number of taps at position `at` that lie within the padded extents.
