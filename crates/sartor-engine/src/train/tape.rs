@@ -298,8 +298,9 @@ impl Tape {
         let inputs = self.operands(at, parameters);
         match (&self.kept[at], gradients.first().copied().flatten()) {
             (Kept::Mask(mask), Some(g)) => {
-                let dx = gradient::floats(g).iter().zip(mask).map(|(g, factor)| g * factor);
-                Ok(vec![Some(Array::f32(&g.shape, dx.collect()))])
+                let dy = gradient::floats(g);
+                let dx = dy.iter().zip(mask).map(|(g, factor)| g * factor).collect();
+                Ok(vec![Some(Array::f32(&g.shape, dx))])
             }
             (Kept::Statistics(statistics), Some(g)) => {
                 let (Some(Some(x)), Some(Some(scale))) = (inputs.first(), inputs.get(1)) else {
