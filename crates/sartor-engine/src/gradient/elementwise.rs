@@ -34,6 +34,19 @@ pub(crate) fn slope(op: Unary, x: f32, y: f32) -> f32 {
             }
         }
         Unary::Selu { alpha, gamma } => gamma * if x < 0.0 { alpha * x.exp() } else { 1.0 },
+        Unary::Celu { alpha } => {
+            if x < 0.0 {
+                (x / alpha).exp()
+            } else {
+                1.0
+            }
+        }
+        Unary::ThresholdedRelu { alpha } => step(x > alpha),
+        Unary::Shrink { lambd, .. } => step(x.abs() > lambd),
+        Unary::Swish { alpha } => {
+            let gate = sigmoid(alpha * x);
+            gate * (1.0 + alpha * x * (1.0 - gate))
+        }
         Unary::Gelu { tanh: false } => {
             let density = (-0.5 * x * x).exp() / (2.0 * PI).sqrt();
             0.5 * (1.0 + erf(x * FRAC_1_SQRT_2)) + x * density
@@ -71,7 +84,16 @@ pub(crate) fn slope(op: Unary, x: f32, y: f32) -> f32 {
                 x.signum()
             }
         }
+        Unary::Acos => -1.0 / (1.0 - x * x).sqrt(),
+        Unary::Acosh => 1.0 / (x * x - 1.0).sqrt(),
+        Unary::Asin => 1.0 / (1.0 - x * x).sqrt(),
+        Unary::Asinh => 1.0 / (1.0 + x * x).sqrt(),
+        Unary::Atan => 1.0 / (1.0 + x * x),
+        Unary::Atanh => 1.0 / (1.0 - x * x),
         Unary::Cos => -x.sin(),
+        Unary::Cosh => x.sinh(),
+        Unary::Sinh => x.cosh(),
+        Unary::Tan => 1.0 + y * y,
         Unary::Erf => std::f32::consts::FRAC_2_SQRT_PI * (-x * x).exp(),
         Unary::Exp => y,
         Unary::Log => 1.0 / x,

@@ -133,6 +133,14 @@ fn unary_operators() {
         Unary::Softplus,
         Unary::Softsign,
         Unary::Tanh,
+        Unary::Celu { alpha: 0.7 },
+        Unary::ThresholdedRelu { alpha: 0.3061 },
+        Unary::Shrink { bias: 0.1, lambd: 0.3061 },
+        Unary::Swish { alpha: 1.5 },
+        Unary::Asinh,
+        Unary::Atan,
+        Unary::Cosh,
+        Unary::Sinh,
         Unary::Abs,
         Unary::Cos,
         Unary::Erf,
@@ -145,6 +153,13 @@ fn unary_operators() {
     }
     for op in [Unary::Log, Unary::Reciprocal, Unary::Sqrt] {
         check_op(&Op::Unary(op), &[numbers.positive(&[3, 7])], &[0], 1);
+    }
+    for op in [Unary::Acos, Unary::Asin, Unary::Atanh, Unary::Tan] {
+        check_op(&Op::Unary(op), &[numbers.apart(&[21])], &[0], 1);
+    }
+    let above_one = Array::f32(&[3], vec![1.5, 2.0, 3.0]);
+    for op in [Unary::Acosh] {
+        check_op(&Op::Unary(op), &[above_one.clone()], &[0], 1);
     }
 }
 
@@ -199,7 +214,7 @@ fn clip_prelu_where_and_cast() {
     let condition = Array { shape: vec![3, 4], data: Data::Bool(first) };
     let inputs = [condition, numbers.apart(&[2, 3, 4]), numbers.apart(&[4])];
     check_op(&Op::Where, &inputs, &[1, 2], 1);
-    check_op(&Op::Cast(Cast { to: DType::F32 }), &[numbers.apart(&[5])], &[0], 1);
+    check_op(&Op::Cast(Cast { to: DType::F32, saturate: true }), &[numbers.apart(&[5])], &[0], 1);
 }
 
 /// Draws a window: kernel, strides, dilations, pads and extents of `rank` axes.
