@@ -55,36 +55,37 @@ pub enum DType {
     Str,
 }
 
-/// Every type with its short name and its width in bits; text has no fixed width.
-const TABLE: &[(DType, &str, usize)] = &[
-    (DType::F32, "f32", 32),
-    (DType::F64, "f64", 64),
-    (DType::F16, "f16", 16),
-    (DType::BF16, "bf16", 16),
-    (DType::F8E4M3FN, "f8e4m3fn", 8),
-    (DType::F8E4M3FNUZ, "f8e4m3fnuz", 8),
-    (DType::F8E5M2, "f8e5m2", 8),
-    (DType::F8E5M2FNUZ, "f8e5m2fnuz", 8),
-    (DType::F8E8M0, "f8e8m0", 8),
-    (DType::F4E2M1, "f4e2m1", 4),
-    (DType::I2, "i2", 2),
-    (DType::U2, "u2", 2),
-    (DType::I4, "i4", 4),
-    (DType::U4, "u4", 4),
-    (DType::I8, "i8", 8),
-    (DType::U8, "u8", 8),
-    (DType::I16, "i16", 16),
-    (DType::U16, "u16", 16),
-    (DType::I32, "i32", 32),
-    (DType::U32, "u32", 32),
-    (DType::I64, "i64", 64),
-    (DType::U64, "u64", 64),
-    (DType::Bool, "bool", 8),
-    (DType::Str, "str", 0),
+/// Every type with its short name, its width in bits (text has no fixed one) and ONNX's number of it
+/// (`TensorProto.DataType`).
+const TABLE: &[(DType, &str, usize, i32)] = &[
+    (DType::F32, "f32", 32, 1),
+    (DType::F64, "f64", 64, 11),
+    (DType::F16, "f16", 16, 10),
+    (DType::BF16, "bf16", 16, 16),
+    (DType::F8E4M3FN, "f8e4m3fn", 8, 17),
+    (DType::F8E4M3FNUZ, "f8e4m3fnuz", 8, 18),
+    (DType::F8E5M2, "f8e5m2", 8, 19),
+    (DType::F8E5M2FNUZ, "f8e5m2fnuz", 8, 20),
+    (DType::F8E8M0, "f8e8m0", 8, 24),
+    (DType::F4E2M1, "f4e2m1", 4, 23),
+    (DType::I2, "i2", 2, 26),
+    (DType::U2, "u2", 2, 25),
+    (DType::I4, "i4", 4, 22),
+    (DType::U4, "u4", 4, 21),
+    (DType::I8, "i8", 8, 3),
+    (DType::U8, "u8", 8, 2),
+    (DType::I16, "i16", 16, 5),
+    (DType::U16, "u16", 16, 4),
+    (DType::I32, "i32", 32, 6),
+    (DType::U32, "u32", 32, 12),
+    (DType::I64, "i64", 64, 7),
+    (DType::U64, "u64", 64, 13),
+    (DType::Bool, "bool", 8, 9),
+    (DType::Str, "str", 0, 8),
 ];
 
 impl DType {
-    fn row(self) -> &'static (DType, &'static str, usize) {
+    fn row(self) -> &'static (DType, &'static str, usize, i32) {
         TABLE.iter().find(|row| row.0 == self).expect("every type has a row in TABLE")
     }
 
@@ -96,6 +97,16 @@ impl DType {
     /// Width of one element in bits; 0 for text.
     pub fn bits(self) -> usize {
         self.row().2
+    }
+
+    /// ONNX's number of the type.
+    pub fn code(self) -> i32 {
+        self.row().3
+    }
+
+    /// The type of this ONNX number; `None` for complex numbers and unknown ones.
+    pub fn from_code(code: i64) -> Option<Self> {
+        TABLE.iter().find(|row| i64::from(row.3) == code).map(|row| row.0)
     }
 
     /// Bytes that `count` packed elements take; `None` for text or when the product overflows.
@@ -131,5 +142,19 @@ impl FromStr for DType {
     fn from_str(text: &str) -> Result<Self, String> {
         let row = TABLE.iter().find(|row| row.1 == text);
         row.map(|row| row.0).ok_or_else(|| format!("unknown element type `{text}`"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_names_are_bijections() {
+        for &(dtype, name, _, code) in TABLE {
+            assert_eq!(DType::from_code(i64::from(code)), Some(dtype));
+            assert_eq!(name.parse(), Ok(dtype));
+        }
+        assert_eq!(DType::from_code(14), None);
     }
 }

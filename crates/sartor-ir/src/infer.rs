@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::{DType, Graph, IntegerTensor, NodeId, TensorType, ValueId, integer};
+use crate::{DType, Graph, IntegerTensor, NodeId, Tensor, TensorType, ValueId, integer};
 
 /// What is known of a value.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,12 +13,27 @@ pub struct Fact {
     pub ty: TensorType,
     /// Its contents, if it is a small integer tensor that can be computed ahead.
     pub value: Option<IntegerTensor>,
+    /// Its contents, if it is a small constant of floats: the scales of a `Resize`, for instance.
+    pub floats: Option<Vec<f32>>,
 }
+
+/// More floats than this do not say anything about shapes.
+const MOST_FLOATS: usize = 64;
 
 impl Fact {
     /// A type and no contents.
     pub fn of(ty: TensorType) -> Self {
-        Fact { ty, value: None }
+        Fact { ty, value: None, floats: None }
+    }
+
+    /// What a constant says.
+    pub fn constant(tensor: &Tensor) -> Self {
+        let small = tensor.dtype().is_float() && tensor.len() <= MOST_FLOATS;
+        Fact {
+            ty: tensor.ty(),
+            value: IntegerTensor::read(tensor),
+            floats: small.then(|| tensor.to_f32().ok()).flatten(),
+        }
     }
 
     /// Another element type, contents dropped.
@@ -59,7 +74,7 @@ pub fn infer_facts(
     let mut facts: Vec<Option<Fact>> = vec![None; graph.value_count()];
     for (id, value) in graph.values() {
         if let Some(tensor) = &value.constant {
-            facts[id.index()] = Some(Fact { ty: tensor.ty(), value: IntegerTensor::read(tensor) });
+            facts[id.index()] = Some(Fact::constant(tensor));
         } else if graph.producer(id).is_none() {
             facts[id.index()] = inputs.get(&id).or(value.ty.as_ref()).cloned().map(Fact::of);
         }
@@ -115,7 +130,7 @@ fn joined(fact: Option<Fact>, declared: Option<&TensorType>) -> Result<Option<Fa
         (Some(a), Some(b)) => Some(a.iter().zip(b).map(|(a, b)| a.or(b)).collect()),
         (a, b) => a.clone().or_else(|| b.clone()),
     };
-    Ok(Some(Fact { ty: TensorType { dtype: fact.ty.dtype, shape }, value: fact.value }))
+    Ok(Some(Fact { ty: TensorType { dtype: fact.ty.dtype, shape }, ..fact }))
 }
 
 fn error_at(graph: &Graph, id: NodeId, problem: String) -> InferError {

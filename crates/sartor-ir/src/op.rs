@@ -408,26 +408,26 @@ fn unless<T: PartialEq + Copy>(
 }
 
 /// The fact of required input `i`; `Ok(None)` when nothing is known of it.
-fn required<'a>(inputs: &[Option<&'a Fact>], i: usize) -> Option<&'a Fact> {
+pub(crate) fn required<'a>(inputs: &[Option<&'a Fact>], i: usize) -> Option<&'a Fact> {
     inputs.get(i).copied().flatten()
 }
 
 /// The known shape of input `i`.
-fn shape_of<'a>(inputs: &[Option<&'a Fact>], i: usize) -> Option<&'a Vec<crate::Dim>> {
+pub(crate) fn shape_of<'a>(inputs: &[Option<&'a Fact>], i: usize) -> Option<&'a Vec<crate::Dim>> {
     required(inputs, i)?.ty.shape.as_ref()
 }
 
 /// The known rank of input `i`.
-fn rank_of(inputs: &[Option<&Fact>], i: usize) -> Option<usize> {
+pub(crate) fn rank_of(inputs: &[Option<&Fact>], i: usize) -> Option<usize> {
     shape_of(inputs, i).map(Vec::len)
 }
 
 /// The known extent of one axis of input `i`.
-fn extent(inputs: &[Option<&Fact>], i: usize, axis: usize) -> Option<usize> {
+pub(crate) fn extent(inputs: &[Option<&Fact>], i: usize, axis: usize) -> Option<usize> {
     shape_of(inputs, i)?.get(axis)?.known()
 }
 
 /// Integers as an attribute.
-fn ints<T: Copy + TryInto<i64>>(list: &[T]) -> Attr {
+pub(crate) fn ints<T: Copy + TryInto<i64>>(list: &[T]) -> Attr {
     Attr::Ints(list.iter().map(|&it| it.try_into().unwrap_or(i64::MAX)).collect())
 }

@@ -36,7 +36,7 @@ pub(crate) fn read(
         },
         kind::TENSOR => {
             let tensor = attribute.t.as_ref().ok_or_else(missing)?;
-            if crate::dtype::from_code(tensor.data_type.into()).is_none() {
+            if sartor_ir::DType::from_code(tensor.data_type.into()).is_none() {
                 return foreign();
             }
             Attr::Tensor(tensor::read(tensor, external)?)

@@ -6,9 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use prost::Message;
-use sartor_ir::{
-    Attr, Attrs, Fact, Graph, IntegerTensor, Named, Node, Op, Tensor, TensorType, ValueId, catalog,
-};
+use sartor_ir::{Attr, Attrs, Fact, Graph, Named, Node, Op, Tensor, TensorType, ValueId, catalog};
 
 use crate::{
     Diagnostic, Envelope, ImportError, attribute,
@@ -257,9 +255,8 @@ impl<'a> Importer<'a> {
     }
 
     fn first_facts(&mut self) {
-        let fact = |ty: &TensorType, constant: Option<&Tensor>| Fact {
-            ty: ty.clone(),
-            value: constant.and_then(IntegerTensor::read),
+        let fact = |ty: &TensorType, constant: Option<&Tensor>| {
+            constant.map_or_else(|| Fact::of(ty.clone()), Fact::constant)
         };
         let known = self
             .graph
@@ -390,8 +387,7 @@ impl<'a> Importer<'a> {
         self.facts.resize(self.graph.value_count(), None);
         for &id in node.inputs.iter().flatten() {
             if let Some(tensor) = self.graph.constant(id) {
-                self.facts[id.index()] =
-                    Some(Fact { ty: tensor.ty(), value: IntegerTensor::read(tensor) });
+                self.facts[id.index()] = Some(Fact::constant(tensor));
             }
         }
         let captured = node.captures.iter().map(|it| self.facts[it.index()].as_ref());
@@ -447,8 +443,7 @@ impl<'a> Importer<'a> {
             ));
         }
         self.facts.resize(self.graph.value_count(), None);
-        self.facts[id.index()] =
-            Some(Fact { ty: tensor.ty(), value: IntegerTensor::read(&tensor) });
+        self.facts[id.index()] = Some(Fact::constant(&tensor));
         self.graph.set_constant(id, tensor);
         Ok(())
     }

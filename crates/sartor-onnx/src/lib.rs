@@ -26,7 +26,6 @@
 //! ```
 
 mod attribute;
-mod dtype;
 mod envelope;
 mod error;
 mod export;

@@ -5,7 +5,7 @@ use std::io;
 use bytes::{BufMut, Bytes, BytesMut};
 use sartor_ir::{DType, Tensor};
 
-use crate::{dtype, proto};
+use crate::proto;
 
 /// Gives the files in which a model keeps its large tensors; the caller owns the file access, and a
 /// memory map costs nothing here.
@@ -33,7 +33,7 @@ const LARGEST_DENSE: usize = 1 << 28;
 
 /// Reads a tensor; `raw_data` and external data are shared, not copied.
 pub(crate) fn read(tensor: &proto::Tensor, external: &dyn ExternalData) -> Result<Tensor, String> {
-    let dtype = dtype::from_code(tensor.data_type.into())
+    let dtype = DType::from_code(tensor.data_type.into())
         .ok_or_else(|| format!("element type {} is not supported", tensor.data_type))?;
     if tensor.segment.is_some() {
         return Err("segmented tensors are not supported".to_owned());
@@ -222,7 +222,7 @@ fn flat_indices(indices: &Tensor, shape: &[usize], count: usize) -> Result<Vec<u
 pub(crate) fn write(name: &str, tensor: &Tensor) -> Option<proto::Tensor> {
     let mut message = proto::Tensor {
         name: name.to_owned(),
-        data_type: dtype::code(tensor.dtype()),
+        data_type: tensor.dtype().code(),
         dims: tensor.shape().iter().map(|&it| i64::try_from(it).unwrap_or(i64::MAX)).collect(),
         ..Default::default()
     };

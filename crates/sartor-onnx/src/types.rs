@@ -1,13 +1,13 @@
 //! Types of values in and out (`TypeProto`).
 
-use sartor_ir::{Dim, TensorType};
+use sartor_ir::{DType, Dim, TensorType};
 
-use crate::{dtype, proto};
+use crate::proto;
 
 /// The tensor type of a declaration; `None` for sequences, maps and element types that are not known.
 pub(crate) fn read(ty: &proto::Type) -> Option<TensorType> {
     let tensor = ty.tensor.as_ref()?;
-    let dtype = dtype::from_code(tensor.elem_type.into())?;
+    let dtype = DType::from_code(tensor.elem_type.into())?;
     let shape = tensor.shape.as_ref().map(|it| it.dim.iter().map(read_dim).collect());
     Some(TensorType { dtype, shape })
 }
@@ -25,7 +25,7 @@ fn read_dim(dim: &proto::Dimension) -> Dim {
 pub(crate) fn write(ty: &TensorType) -> proto::Type {
     let shape =
         ty.shape.as_ref().map(|dims| proto::Shape { dim: dims.iter().map(write_dim).collect() });
-    let tensor = proto::TensorType { elem_type: dtype::code(ty.dtype), shape };
+    let tensor = proto::TensorType { elem_type: ty.dtype.code(), shape };
     proto::Type { tensor: Some(tensor), ..Default::default() }
 }
 
@@ -41,7 +41,6 @@ fn write_dim(dim: &Dim) -> proto::Dimension {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sartor_ir::DType;
 
     #[test]
     fn types_survive() {

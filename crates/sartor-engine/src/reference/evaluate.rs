@@ -4,8 +4,8 @@ mod arithmetic;
 mod layout;
 
 use sartor_ir::{
-    BatchNormalization, Binary, Conv, DType, Fact, Gemm, GlobalPool, IntegerTensor, Op, Pool,
-    PoolKind, QuantizeLinear, Reduce, ReduceKind, Spatial, Tensor, broadcast, normalize_axis,
+    BatchNormalization, Binary, Conv, DType, Fact, Gemm, GlobalPool, Op, Pool, PoolKind,
+    QuantizeLinear, Reduce, ReduceKind, Spatial, Tensor, broadcast, normalize_axis,
 };
 
 use super::{
@@ -120,14 +120,14 @@ pub(crate) fn integers(inputs: &[Option<&Array>], i: usize) -> Option<Vec<i64>> 
 
 /// What inference knows of a constant.
 pub(super) fn constant_fact(tensor: &Tensor) -> Fact {
-    Fact { ty: tensor.ty(), value: IntegerTensor::read(tensor) }
+    Fact::constant(tensor)
 }
 
 /// The shape of the first output by the operator's own rule.
 pub(crate) fn output_shape(op: &Op, inputs: &[Option<&Array>]) -> Result<Vec<usize>, String> {
-    // Only small integer tensors can matter as contents; large ones are read for their type alone.
+    // Only small tensors can matter as contents; large ones are read for their type alone.
     let fact = |it: &Array| {
-        if it.len() <= 1024 && !it.dtype().is_float() {
+        if it.len() <= if it.dtype().is_float() { 64 } else { 1024 } {
             constant_fact(&it.to_tensor())
         } else {
             Fact::of(sartor_ir::TensorType::fixed(it.dtype(), &it.shape))

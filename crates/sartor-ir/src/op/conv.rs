@@ -53,7 +53,7 @@ pub(crate) struct Axis {
 }
 
 impl Spatial {
-    pub(super) fn build(attrs: &mut Attrs) -> Result<Self, AttrError> {
+    pub(crate) fn build(attrs: &mut Attrs) -> Result<Self, AttrError> {
         let auto_pad = attrs.text("auto_pad", "NOTSET")?;
         let auto_pad = AUTO_PAD.iter().find(|row| row.1 == auto_pad).map(|row| row.0);
         let spatial = Spatial {

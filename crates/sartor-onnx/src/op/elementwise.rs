@@ -3,7 +3,6 @@
 use sartor_ir::{Attr, DType, Tensor};
 
 use super::{Context, Draft, Form, Need, Source};
-use crate::dtype;
 
 /// Opset 6: the limits are float attributes.
 pub(super) fn newest_clip(draft: &mut Draft, source: &Source) -> Result<(), String> {
@@ -66,7 +65,7 @@ pub(super) fn dtype_by_name(draft: &mut Draft, name: &str) -> Result<(), String>
     let code = draft.attrs.int(name, 0).map_err(|it| it.to_string())?;
     if code != 0 {
         let dtype =
-            dtype::from_code(code).ok_or_else(|| format!("element type {code} is not known"))?;
+            DType::from_code(code).ok_or_else(|| format!("element type {code} is not known"))?;
         draft.attrs.set(name, Attr::Str(dtype.name().to_owned()));
     }
     Ok(())

@@ -3,7 +3,6 @@
 use sartor_ir::{Attr, DType, Op, QuantizeLinear, TensorType};
 
 use super::{Context, Draft, Form, Need, at_least, elementwise::dtype_by_name};
-use crate::dtype;
 
 pub(super) fn newest(draft: &mut Draft) -> Result<(), String> {
     dtype_by_name(draft, "output_dtype")
@@ -34,7 +33,7 @@ pub(super) fn older(ctx: &Context, op: &QuantizeLinear, form: &mut Form) -> Resu
             ));
         }
         at_least(ctx.opset, 21)?;
-        form.attrs.set("output_dtype", Attr::Int(dtype::code(dtype).into()));
+        form.attrs.set("output_dtype", Attr::Int(dtype.code().into()));
     }
     let integers = if let Op::DequantizeLinear(_) = ctx.node.op { 0 } else { 2 };
     let stored = ctx.node.input(integers).and_then(|it| ctx.graph.value(it).ty.as_ref());

@@ -246,7 +246,8 @@ impl Shape {
         };
         let dims: Vec<_> = shape[self.range(shape.len())].iter().map(Scalar::from).collect();
         let value = IntegerTensor::vector(dims);
-        Ok(Some(Fact { ty: TensorType::fixed(DType::I64, value.shape()), value: Some(value) }))
+        let ty = TensorType::fixed(DType::I64, value.shape());
+        Ok(Some(Fact { value: Some(value), ..Fact::of(ty) }))
     }
 }
 
