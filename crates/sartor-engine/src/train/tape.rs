@@ -222,6 +222,12 @@ impl Tape {
         Ok(())
     }
 
+    /// Lets the next forward pass draw the masks of `Dropout` as pass number `run` does, counted from 0, so
+    /// that a training that was paused goes on as if it had not been.
+    pub fn seek(&mut self, run: u64) {
+        self.runs = run;
+    }
+
     /// A watched value as the last forward pass made it.
     pub fn value(&self, id: ValueId) -> Option<&Array> {
         match self.sources.get(id.index())? {

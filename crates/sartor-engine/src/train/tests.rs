@@ -186,6 +186,8 @@ fn dropout_zeroes_its_share_and_passes_the_same_mask_back() {
     assert!(first.iter().all(|&it| it == 0.0 || (it - 4.0 / 3.0).abs() < 1e-6));
     let mut again = Tape::prepare(&graph, &[vec![4000]], &options).unwrap();
     assert_eq!(step(&mut again, &mut parameters), first, "one seed, one mask");
+    again.seek(0);
+    assert_eq!(step(&mut again, &mut parameters), first, "one pass, one mask");
 }
 
 #[test]
