@@ -2,11 +2,14 @@
 //!
 //! The functions of the submodules are the mathematics; [`evaluate`] fits operators of a graph to them.
 
+pub(crate) mod attention;
 pub(crate) mod cast;
 pub mod conv;
 pub mod elementwise;
 mod evaluate;
 pub mod gemm;
+pub(crate) mod integer;
+pub(crate) mod layer_norm;
 pub mod layout;
 pub(crate) mod named;
 pub mod norm;

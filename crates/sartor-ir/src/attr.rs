@@ -59,6 +59,12 @@ pub struct AttrError {
     pub problem: String,
 }
 
+impl From<AttrError> for String {
+    fn from(error: AttrError) -> String {
+        error.to_string()
+    }
+}
+
 impl AttrError {
     /// An error about attribute `name`.
     pub fn new(name: &str, problem: impl Into<String>) -> Self {

@@ -5,9 +5,20 @@
 //! family, each row under the operator's domain and name. A rule reads [`Named::version`] where the
 //! meaning of a form depends on it.
 
+mod composed;
 mod control;
+mod fused;
+mod integer;
+mod qlinear;
+mod transformer;
+
+pub use composed::{Composed, composed, composed_names, is_composed};
+pub use integer::{MatMulNBits, conv_of};
 
 use crate::{AxisLink, Fact, Named, TensorType};
+
+/// The domain of the operators of ONNX Runtime.
+pub(crate) const MICROSOFT: &str = "com.microsoft";
 
 /// Types of the outputs from those of the inputs, as [`crate::Op::infer`].
 pub type Infer = fn(&Named, &[Option<&Fact>], usize) -> Result<Vec<Option<Fact>>, String>;
@@ -29,20 +40,25 @@ pub struct Entry {
 }
 
 /// The rows of all families.
-const FAMILIES: &[&[Entry]] = &[control::ENTRIES];
+const FAMILIES: &[&[Entry]] = &[control::ENTRIES, integer::ENTRIES, transformer::ENTRIES];
 
 fn find(op: &Named) -> Option<&'static Entry> {
-    let domain = if op.domain == "ai.onnx" { "" } else { op.domain.as_str() };
     let mut rows = FAMILIES.iter().copied().flatten();
-    rows.find(|it| it.domain == domain && it.name == op.name)
+    rows.find(|it| (it.domain, it.name) == key(op))
+}
+
+/// Domain and name of `op` as the rows have them: ONNX's own domain has two spellings.
+fn key(op: &Named) -> (&str, &str) {
+    (if op.domain == "ai.onnx" { "" } else { &op.domain }, &op.name)
 }
 
 /// Whether the rules of `op` are known.
 pub fn knows(op: &Named) -> bool {
-    find(op).is_some()
+    find(op).is_some() || is_composed(op)
 }
 
-/// The names of all operators in the catalog, with their domains.
+/// The names of all operators with rules of their own, with their domains; [`composed_names`] has those
+/// that are made of others.
 pub fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
     FAMILIES.iter().copied().flatten().map(|it| (it.domain, it.name))
 }
@@ -57,8 +73,10 @@ pub(crate) fn infer(
     inputs: &[Option<&Fact>],
     n_outputs: usize,
 ) -> Result<Vec<Option<Fact>>, String> {
-    let Some(entry) = find(op) else { return Ok(vec![None; n_outputs]) };
-    let mut made = (entry.infer)(op, inputs, n_outputs)?;
+    let mut made = match find(op) {
+        Some(entry) => (entry.infer)(op, inputs, n_outputs)?,
+        None => composed::infer(op, inputs, n_outputs)?,
+    };
     made.resize(n_outputs, None);
     Ok(made)
 }

@@ -69,17 +69,20 @@ fn evaluate_wide(
 }
 
 /// Input `i`.
-fn array<'a>(inputs: &[Option<&'a Array>], i: usize) -> Result<&'a Array, String> {
+pub(super) fn array<'a>(inputs: &[Option<&'a Array>], i: usize) -> Result<&'a Array, String> {
     inputs.get(i).copied().flatten().ok_or_else(|| format!("input {i} is missing"))
 }
 
 /// Input `i`, if given.
-fn optional<'a>(inputs: &[Option<&'a Array>], i: usize) -> Option<&'a Array> {
+pub(super) fn optional<'a>(inputs: &[Option<&'a Array>], i: usize) -> Option<&'a Array> {
     inputs.get(i).copied().flatten()
 }
 
 /// The elements of input `i`, which must be of type `T`.
-fn values<'a, T: Element>(inputs: &[Option<&'a Array>], i: usize) -> Result<&'a [T], String> {
+pub(super) fn values<'a, T: Element>(
+    inputs: &[Option<&'a Array>],
+    i: usize,
+) -> Result<&'a [T], String> {
     let array = array(inputs, i)?;
     let expected = T::wrap(Vec::new()).dtype();
     array.values().ok_or_else(|| format!("input {i} is {}, expected {expected}", array.dtype()))

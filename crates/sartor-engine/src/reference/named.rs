@@ -1,8 +1,11 @@
 //! Values of the operators that travel by name: one file a family, each row under domain and name.
 
+mod composed;
 mod control;
+mod integer;
+mod transformer;
 
-use sartor_ir::{DType, Named};
+use sartor_ir::{DType, Named, catalog};
 
 use crate::Array;
 
@@ -22,7 +25,7 @@ pub(crate) struct Rule {
 }
 
 /// The rows of all families.
-const FAMILIES: &[&[Rule]] = &[control::RULES];
+const FAMILIES: &[&[Rule]] = &[control::RULES, integer::RULES, transformer::RULES];
 
 fn find(op: &Named) -> Option<&'static Rule> {
     let domain = if op.domain == "ai.onnx" { "" } else { op.domain.as_str() };
@@ -32,7 +35,7 @@ fn find(op: &Named) -> Option<&'static Rule> {
 
 /// Whether the engine runs `op`.
 pub(crate) fn knows(op: &Named) -> bool {
-    find(op).is_some()
+    find(op).is_some() || catalog::is_composed(op)
 }
 
 pub(crate) fn evaluate(
@@ -40,8 +43,10 @@ pub(crate) fn evaluate(
     inputs: &[Option<&Array>],
     dtypes: &[DType],
 ) -> Result<Vec<Array>, String> {
-    let unknown = || format!("nobody here knows the operator `{}`", op.full_name());
-    (find(op).ok_or_else(unknown)?.evaluate)(op, inputs, dtypes)
+    match find(op) {
+        Some(rule) => (rule.evaluate)(op, inputs, dtypes),
+        None => composed::evaluate(op, inputs, dtypes),
+    }
 }
 
 #[cfg(test)]
@@ -56,5 +61,10 @@ mod tests {
         rules.sort_unstable();
         shapes.sort_unstable();
         assert_eq!(rules, shapes, "an operator by name needs a row in both tables, once");
+        let mut all: Vec<_> = shapes.into_iter().chain(catalog::composed_names()).collect();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count, "an operator is made of others or has rules of its own");
     }
 }
