@@ -9,7 +9,8 @@ use crate::number;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  a limit could not be met (the best artefact and the reason are written)
+  1  a limit could not be met (the best artefact and the reason are written), or outputs are
+     not those of --expect
   2  wrong usage
   3  input cannot be read or is not valid
   4  not supported
@@ -83,7 +84,7 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Read a network and write it again, with the same function
     Convert(Convert),
-    /// Run a network on arrays from an .npz file
+    /// Run a network on arrays, and compare what comes out with what is expected
     Run(Run),
     /// Measure accuracy on a data split, with its 95 % interval
     Evaluate(Evaluate),
@@ -123,17 +124,26 @@ pub(crate) struct Convert {
     pub(crate) output: PathBuf,
 }
 
-/// `run MODEL --inputs IN.npz -o OUT.npz`
+/// `run MODEL --inputs IN [-o OUT.npz] [--expect EXPECTED]`
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// The network, an ONNX file
     pub(crate) model: PathBuf,
-    /// Arrays named as the network's inputs
-    #[arg(long, value_name = "IN.npz")]
+    /// Arrays named as the network's inputs (.npz), or a folder with `input_0.pb` and so on, in their order
+    #[arg(long, value_name = "IN")]
     pub(crate) inputs: PathBuf,
     /// Where to write arrays named as the network's outputs
-    #[arg(long, short, value_name = "OUT.npz")]
-    pub(crate) output: PathBuf,
+    #[arg(long, short, value_name = "OUT.npz", required_unless_present = "expect")]
+    pub(crate) output: Option<PathBuf>,
+    /// Compare the outputs with these (.npz, or a folder with `output_0.pb` and so on), and exit with 1 if they differ
+    #[arg(long, value_name = "EXPECTED")]
+    pub(crate) expect: Option<PathBuf>,
+    /// Tolerated difference as a share of the expected number
+    #[arg(long, value_name = "SHARE", requires = "expect", default_value_t = sartor::Tolerance::default().relative, value_parser = number::tolerance, allow_negative_numbers = true)]
+    pub(crate) rtol: f64,
+    /// Tolerated difference on top of --rtol
+    #[arg(long, value_name = "DIFFERENCE", requires = "expect", default_value_t = sartor::Tolerance::default().absolute, value_parser = number::tolerance, allow_negative_numbers = true)]
+    pub(crate) atol: f64,
 }
 
 /// `evaluate MODEL --data SPEC`

@@ -28,7 +28,7 @@ pub(crate) fn run(
     match command {
         Command::Inspect(args) => inspect::run(args, output),
         Command::Convert(args) => convert::run(args, output, force),
-        Command::Run(args) => run::run(args, session, output, force),
+        Command::Run(args) => return run::run(args, session, output, force),
         Command::Evaluate(args) => evaluate::run(args, session, output),
         Command::Chips(args) => chips::run(args, session, output),
         Command::Analyze(args) => analyze::run(args, session, output),

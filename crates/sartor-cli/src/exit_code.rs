@@ -4,8 +4,8 @@ use sartor::Kind;
 
 /// Done.
 pub(crate) const DONE: u8 = 0;
-/// A limit could not be met; the best artefact and the reason are written.
-pub(crate) const LIMIT: u8 = 1;
+/// A limit could not be met (the best artefact and the reason are written), or outputs are not those expected.
+pub(crate) const MISSED: u8 = 1;
 /// Wrong usage.
 pub(crate) const USAGE: u8 = 2;
 /// Input cannot be read or is not valid.

@@ -20,6 +20,11 @@ pub(crate) fn positive(text: &str) -> Result<f64, String> {
     number(text, |it| it > 0.0 && it.is_finite(), "a number above 0")
 }
 
+/// A difference that is borne.
+pub(crate) fn tolerance(text: &str) -> Result<f64, String> {
+    number(text, |it| it >= 0.0 && it.is_finite(), "a number that is not below 0")
+}
+
 fn number(text: &str, fits: impl Fn(f64) -> bool, expected: &str) -> Result<f64, String> {
     text.parse().ok().filter(|it| fits(*it)).ok_or_else(|| format!("expected {expected}"))
 }
@@ -31,10 +36,11 @@ mod tests {
     #[test]
     fn ranges_end_where_they_should() {
         type Reader = fn(&str) -> Result<f64, String>;
-        let cases: [(Reader, &[&str], &[&str]); 4] = [
+        let cases: [(Reader, &[&str], &[&str]); 5] = [
             (share, &["1", "0.001"], &["0", "1.001", "-1", "NaN", "half", ""]),
             (percent, &["0", "100"], &["-0.1", "100.1", "NaN", "inf"]),
             (percentile, &["99.99", "100"], &["50", "101", "NaN"]),
+            (tolerance, &["0", "1e-7"], &["-1e-9", "inf", "NaN"]),
             (positive, &["1e-9", "1e9"], &["0", "-1", "inf", "NaN"]),
         ];
         for (read, good, bad) in cases {

@@ -130,8 +130,8 @@ fn files_that_are_no_networks() {
 
 /// Networks that say two things at once, and what is said of them.
 const CONTRADICTIONS: &[Case] = &[
-    ("inspect opset5.onnx", INPUT, &["opset5.onnx", "opset 5 ", "7 to 22", "version converter"]),
-    ("inspect opset99.onnx", INPUT, &["opset99.onnx", "opset 99", "7 to 22"]),
+    ("inspect opset5.onnx", INPUT, &["opset5.onnx", "opset 5 ", "7 to 24", "version converter"]),
+    ("inspect opset99.onnx", INPUT, &["opset99.onnx", "opset 99", "7 to 24"]),
     ("inspect circle.onnx", INPUT, &["circle.onnx", "cycle", "`one`", "`two`"]),
     ("inspect external.onnx", INPUT, &["external.onnx", "`w2`", "weights.bin"]),
     ("inspect short.onnx", INPUT, &["short.onnx", "`w2`", "100", "9216"]),
@@ -365,6 +365,11 @@ fn arrays_that_do_not_fit() {
     npz(&bench, "rank.npz", "image", &[128], Values::F32(vec![0.5; 128]));
     npz(&bench, "type.npz", "image", &[2, 1, 8, 8], Values::I64(vec![1; 128]));
     bench.write("text.npz", "no archive");
+    bench.write("empty/readme", "no tensor");
+    bench.write("cut/input_0.pb", &tensor("image", &[2, 1, 8, 8], &[0.5; 128]).as_ref()[..40]);
+    bench.write("set/input_0.pb", tensor("image", &[2, 1, 8, 8], &[0.5; 128]));
+    bench.write("more/input_0.pb", tensor("image", &[2, 1, 8, 8], &[0.5; 128]));
+    bench.write("more/input_1.pb", tensor("image", &[2, 1, 8, 8], &[0.5; 128]));
     for name in ["good", "shape"] {
         bench.write(
             &format!("{name}.toml"),
@@ -396,6 +401,13 @@ fn arrays_that_do_not_fit() {
                 INPUT,
                 &["type.npz", "`image`", "i64", "f32"],
             ),
+            ("run good.onnx --inputs empty -o out.npz", INPUT, &["`empty`", "input_0.pb", "1"]),
+            ("run good.onnx --inputs more -o out.npz", INPUT, &["`more`", "more files"]),
+            ("run good.onnx --inputs cut -o out.npz", INPUT, &["cut/input_0.pb"]),
+            ("run good.onnx --inputs set --expect set", INPUT, &["`set`", "output_0.pb"]),
+            ("run good.onnx --inputs set", USAGE, &["--output"]),
+            ("run good.onnx --inputs set -o out.npz --rtol 1", USAGE, &["--expect"]),
+            ("run good.onnx --inputs set --expect set --atol -1", USAGE, &["not below 0"]),
             ("evaluate good.onnx --data good.toml", INPUT, &["labels"]),
             ("evaluate good.onnx --data shape.toml", INPUT, &["image", "3"]),
         ],

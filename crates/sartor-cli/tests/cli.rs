@@ -3,6 +3,8 @@
 
 #[path = "support/digits.rs"]
 mod digits;
+#[path = "cli/expect.rs"]
+mod expect;
 #[path = "cli/shared_data.rs"]
 mod shared_data;
 #[path = "support/workbench.rs"]
@@ -53,6 +55,7 @@ fn each_has_keys(list: &Value, keys: &[&str]) {
 fn help() {
     let bench = Workbench::new();
     insta::assert_snapshot!("help", stdout(&bench, "--help"));
+    insta::assert_snapshot!("help_run", stdout(&bench, "run --help"));
     insta::assert_snapshot!("help_compress", stdout(&bench, "compress --help"));
     insta::assert_snapshot!("help_quantize", stdout(&bench, "quantize --help"));
     insta::assert_snapshot!("help_prune", stdout(&bench, "prune --help"));

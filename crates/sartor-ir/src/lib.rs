@@ -1,7 +1,7 @@
 //! The graph: what a network *is*, apart from how it is stored, run or priced.
 //!
 //! A [`Graph`] is a value. It knows no file format, no kernel and no chip. Operators are a closed
-//! enum, [`Op`], named and defined as in ONNX (the newest form of each operator, opset 22; a door
+//! enum, [`Op`], named and defined as in ONNX (the newest form of each operator, opset 24; a door
 //! such as `sartor-onnx` translates older forms), and [`Op::Named`] carries the rest by name; the
 //! [`catalog`] knows the rules of many of those.
 //! Every graph that leaves a function of this crate satisfies [`verify`].

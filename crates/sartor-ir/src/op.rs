@@ -1,7 +1,7 @@
 //! The operators: a closed set with one door for the unknown.
 //!
 //! Names, attributes and semantics are those of ONNX's operator reference
-//! (<https://onnx.ai/onnx/operators/>), each in its newest form up to opset 22. A file format that
+//! (<https://onnx.ai/onnx/operators/>), each in its newest form up to opset 24. A file format that
 //! holds an older form translates it; a form that cannot be translated travels as [`Op::Named`].
 
 mod conv;

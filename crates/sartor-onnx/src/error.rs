@@ -19,7 +19,7 @@ pub enum ImportError {
     IrVersion(i64),
     /// The operator set is older or newer than what is known.
     #[error(
-        "the file uses opset {0} of ONNX's operators, supported are 7 to 22; convert the model with \
+        "the file uses opset {0} of ONNX's operators, supported are 7 to 24; convert the model with \
          ONNX's version converter or export it anew"
     )]
     Opset(i64),
@@ -83,7 +83,7 @@ pub enum ImportError {
 #[derive(Debug, Error)]
 pub enum ExportError {
     /// The graph imports no version of ONNX's operators.
-    #[error("the graph names no opset of ONNX's operators: set `opsets[\"\"]` (7 to 22)")]
+    #[error("the graph names no opset of ONNX's operators: set `opsets[\"\"]` (7 to 24)")]
     NoOpset,
     /// A node that no supported opset can express.
     #[error("node `{node}` ({op}) cannot be written as ONNX: {problem}")]

@@ -58,7 +58,7 @@ const PAGE: usize = 4096;
 /// out.
 ///
 /// # Errors
-/// A node that no opset up to 22 can express, or one that is carried in an old form and stands in the way of a
+/// A node that no opset up to 24 can express, or one that is carried in an old form and stands in the way of a
 /// newer opset that another node needs.
 pub fn export(
     graph: &Graph,

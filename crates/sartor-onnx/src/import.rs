@@ -37,7 +37,7 @@ const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=13;
 /// attributes become graph constants, and so do `Constant` nodes and initializers.
 ///
 /// # Errors
-/// Bytes that are no ONNX model, versions that are not supported (opsets 7 to 22, IR versions 3 to 13 are),
+/// Bytes that are no ONNX model, versions that are not supported (opsets 7 to 24, IR versions 3 to 13 are),
 /// tensors that cannot be read, and graphs that break an invariant of [`sartor_ir::verify`].
 pub fn import(
     bytes: impl Into<Bytes>,

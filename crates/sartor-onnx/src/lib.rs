@@ -1,6 +1,6 @@
 //! ONNX in, ONNX out.
 //!
-//! [`import`] reads a model of opset 7 to 22 into a [`sartor_ir::Graph`], translating older forms of the
+//! [`import`] reads a model of opset 7 to 24 into a [`sartor_ir::Graph`], translating older forms of the
 //! known operators into the newest one; whatever cannot be translated exactly is carried through as
 //! [`sartor_ir::Op::Named`] and named in a [`Diagnostic`]. [`export`] writes a graph back in the opset
 //! that it came in, or the lowest newer one that can express it. `export(import(m))` computes what `m`
@@ -44,4 +44,4 @@ pub use envelope::Envelope;
 pub use error::{Diagnostic, ExportError, ImportError};
 pub use export::{ExportOptions, Exported, ExternalFile, export};
 pub use import::{Imported, import};
-pub use tensor::{ExternalData, NoExternalData};
+pub use tensor::{ExternalData, NoExternalData, read_tensor};

@@ -3,7 +3,7 @@
 /// Oldest and newest opset that can be read and written.
 pub(crate) const OLDEST: i64 = 7;
 /// See [`OLDEST`].
-pub(crate) const NEWEST: i64 = 22;
+pub(crate) const NEWEST: i64 = 24;
 
 /// Name, first opset (0 where it is 7 or older), and the opsets that changed the meaning of a form that
 /// was valid before. Changes that only allow more (element types, optional attributes) are left out.
@@ -214,6 +214,8 @@ const UNCHANGED: &[(i64, &[&str])] = &[
     ),
     (19, &["DeformConv"]),
     (20, &["AffineGrid", "Gelu", "ImageDecoder", "RegexFullMatch", "StringConcat", "StringSplit"]),
+    (23, &["Attention", "RMSNormalization", "RotaryEmbedding"]),
+    (24, &["Swish", "TensorScatter"]),
 ];
 
 /// The first opset (0: seven or older) of an operator and the opsets that changed its meaning.
@@ -245,7 +247,9 @@ pub(crate) fn ir_version(opset: i64) -> i64 {
         12..=14 => 7,
         15..=18 => 8,
         19..=20 => 9,
-        _ => 10,
+        21..=22 => 10,
+        23 => 11,
+        _ => 12,
     }
 }
 

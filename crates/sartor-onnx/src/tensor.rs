@@ -3,9 +3,10 @@
 use std::io;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
 use sartor_ir::{DType, Tensor};
 
-use crate::proto;
+use crate::{ImportError, proto};
 
 /// Gives the files in which a model keeps its large tensors; the caller owns the file access, and a
 /// memory map costs nothing here.
@@ -30,6 +31,21 @@ impl ExternalData for NoExternalData {
 
 /// A dense form of a sparse tensor may not be larger than this: the file itself may be tiny.
 const LARGEST_DENSE: usize = 1 << 28;
+
+/// Reads a tensor that is a file of its own (a serialized `TensorProto`), with its name: so ONNX's tests keep
+/// their inputs and outputs.
+///
+/// # Errors
+/// Bytes that are no tensor, and tensors that cannot be read.
+pub fn read_tensor(
+    bytes: impl Into<Bytes>,
+    external: &dyn ExternalData,
+) -> Result<(String, Tensor), ImportError> {
+    let message = proto::Tensor::decode(bytes.into())?;
+    let tensor = read(&message, external)
+        .map_err(|problem| ImportError::Tensor { tensor: message.name.clone(), problem })?;
+    Ok((message.name, tensor))
+}
 
 /// Reads a tensor; `raw_data` and external data are shared, not copied.
 pub(crate) fn read(tensor: &proto::Tensor, external: &dyn ExternalData) -> Result<Tensor, String> {

@@ -328,9 +328,9 @@ fn malformed_models_are_refused_by_name() {
         (with(&|it| it.ir_version = 99), "IR version 99, supported are 3 to 13"),
         (
             with(&|it| it.opset_import[0].version = 6),
-            "opset 6 of ONNX's operators, supported are 7 to 22",
+            "opset 6 of ONNX's operators, supported are 7 to 24",
         ),
-        (with(&|it| it.opset_import[0].version = 23), "opset 23"),
+        (with(&|it| it.opset_import[0].version = 25), "opset 25"),
         (with(&|it| it.opset_import.clear()), "no `opset_import`"),
         (
             with(&|it| graph(it).node[0].domain = "mine".into()),

@@ -16,6 +16,7 @@
 //! # Ok::<(), sartor::Error>(())
 //! ```
 
+mod arrays;
 mod compress;
 mod error;
 mod evaluate;
@@ -27,6 +28,7 @@ mod record;
 mod samples;
 mod session;
 
+pub use arrays::{Difference, Side, Tolerance, read_arrays};
 pub use compress::{Compressed, DEFAULT_DROP, Limits};
 pub use error::{Error, Kind};
 pub use evaluate::{Evaluation, Predictions, wilson};
@@ -46,7 +48,7 @@ pub use sartor_compress::{
 };
 pub use sartor_cost::{Estimate, NodeCost, Precision};
 pub use sartor_data::{DataError, DataSet, DataSpec, InputSpec, NamedArray, read_npz, write_npz};
-pub use sartor_engine::Array;
+pub use sartor_engine::{Array, Level, force, level};
 pub use sartor_ir::{Graph, NodeId};
 pub use sartor_plan::quantization_scheme;
 pub use sartor_report::{

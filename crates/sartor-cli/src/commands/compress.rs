@@ -31,7 +31,7 @@ pub(super) fn run(
 
 /// The exit code of a finished run.
 pub(super) fn code(result: &Compressed) -> u8 {
-    if result.record.verdict.met { exit_code::DONE } else { exit_code::LIMIT }
+    if result.record.verdict.met { exit_code::DONE } else { exit_code::MISSED }
 }
 
 /// Prints the record.

@@ -1,5 +1,5 @@
 //! Linear quantization (<https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html>,
-//! <https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html>, form of opset 21).
+//! <https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html>, form of opset 23).
 
 use super::{normalize_axis, rank_of, required, shape_of, unless};
 use crate::{Attr, AttrError, Attrs, AxisLink, DType, Fact, Port, TensorType, shape::list};
@@ -11,7 +11,7 @@ pub struct QuantizeLinear {
     pub axis: i64,
     /// Extent of a block along the axis; 0 for per-tensor and per-channel scales.
     pub block_size: usize,
-    /// Integer type where no zero point gives it.
+    /// Type of the output where no zero point (or, to dequantize, no scale) gives it.
     pub output_dtype: Option<DType>,
     /// For 8-bit float outputs: whether to saturate.
     pub saturate: bool,
@@ -92,7 +92,8 @@ impl QuantizeLinear {
         inputs: &[Option<&Fact>],
     ) -> Result<Option<Fact>, String> {
         self.check(inputs)?;
-        let dtype = required(inputs, 1).map_or(DType::F32, |it| it.ty.dtype);
+        let scale = required(inputs, 1).map(|it| it.ty.dtype);
+        let dtype = self.output_dtype.or(scale).unwrap_or(DType::F32);
         Ok(required(inputs, 0).map(|it| Fact::of(TensorType { dtype, shape: it.ty.shape.clone() })))
     }
 

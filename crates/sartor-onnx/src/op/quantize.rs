@@ -9,7 +9,7 @@ pub(super) fn newest(draft: &mut Draft) -> Result<(), String> {
 }
 
 /// Opset 10 has one scale; 13 one for each index of an axis; 19 8-bit floats and scales of half precision;
-/// 21 blocks, other integers and `output_dtype`.
+/// 21 blocks, other integers and `output_dtype`; 23 the latter for `DequantizeLinear` too.
 pub(super) fn older(ctx: &Context, op: &QuantizeLinear, form: &mut Form) -> Result<(), Need> {
     let scale = ctx.node.input(1).and_then(|it| ctx.graph.value(it).ty.as_ref());
     let single =
@@ -27,12 +27,8 @@ pub(super) fn older(ctx: &Context, op: &QuantizeLinear, form: &mut Form) -> Resu
         at_least(ctx.opset, 21)?;
     }
     if let Some(dtype) = op.output_dtype {
-        if let Op::DequantizeLinear(_) = ctx.node.op {
-            return Err(Need::Never(
-                "`output_dtype` of DequantizeLinear came with opset 23".to_owned(),
-            ));
-        }
-        at_least(ctx.opset, 21)?;
+        let since = if let Op::DequantizeLinear(_) = ctx.node.op { 23 } else { 21 };
+        at_least(ctx.opset, since)?;
         form.attrs.set("output_dtype", Attr::Int(dtype.code().into()));
     }
     let integers = if let Op::DequantizeLinear(_) = ctx.node.op { 0 } else { 2 };
