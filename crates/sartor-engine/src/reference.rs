@@ -15,7 +15,9 @@ pub(crate) mod named;
 pub mod norm;
 pub mod pool;
 pub mod quantize;
+pub(crate) mod recurrent;
 pub mod reduce;
+pub(crate) mod standard;
 
 use std::collections::BTreeMap;
 

@@ -5,15 +5,21 @@
 //! family, each row under the operator's domain and name. A rule reads [`Named::version`] where the
 //! meaning of a form depends on it.
 
+mod attention;
 mod composed;
 mod control;
 mod fused;
 mod integer;
+mod norm;
 mod qlinear;
+mod recurrent;
 mod transformer;
 
+pub use attention::{Attention, Shown};
 pub use composed::{Composed, composed, composed_names, is_composed};
 pub use integer::{MatMulNBits, conv_of};
+pub use norm::{moment_axes, softmax_axes};
+pub use recurrent::{Activation, Cell, Recurrent};
 
 use crate::{AxisLink, Fact, Named, TensorType};
 
@@ -40,7 +46,14 @@ pub struct Entry {
 }
 
 /// The rows of all families.
-const FAMILIES: &[&[Entry]] = &[control::ENTRIES, integer::ENTRIES, transformer::ENTRIES];
+const FAMILIES: &[&[Entry]] = &[
+    attention::ENTRIES,
+    control::ENTRIES,
+    integer::ENTRIES,
+    norm::ENTRIES,
+    recurrent::ENTRIES,
+    transformer::ENTRIES,
+];
 
 fn find(op: &Named) -> Option<&'static Entry> {
     let mut rows = FAMILIES.iter().copied().flatten();

@@ -56,12 +56,14 @@ impl Node {
         self.inputs.get(i).copied().flatten()
     }
 
-    /// The first output; every known operator has one.
+    /// The first output that is given; every operator has one. Only operators by name may leave out
+    /// those before it (an `LSTM` of which the last state alone is read).
     ///
     /// # Panics
-    /// If the node has no first output, which [`crate::verify`] refuses.
+    /// If the node has no output, which [`crate::verify`] refuses.
     pub fn output(&self) -> ValueId {
-        self.outputs[0].expect("a verified node has its first output")
+        let mut given = self.outputs.iter().flatten();
+        *given.next().expect("a verified node has an output")
     }
 
     /// Everything that the node reads, captures included.

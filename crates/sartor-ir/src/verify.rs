@@ -70,7 +70,7 @@ pub enum VerifyError {
 /// 2. nodes are in topological order (so there is no cycle);
 /// 3. each graph output is defined;
 /// 4. each node has as many inputs and outputs as its operator takes;
-/// 5. required inputs and first outputs are there;
+/// 5. required inputs and first outputs are there, and at least one output;
 /// 6. no graph input or output is listed twice;
 /// 7. inferred types fit each other and the declared ones.
 ///
@@ -135,6 +135,9 @@ fn check_arity(node: &crate::Node) -> Result<(), VerifyError> {
     }
     if let Some(at) = (0..arity.outputs.0).find(|&i| node.outputs[i].is_none()) {
         return Err(missing("output", at));
+    }
+    if node.outputs.iter().all(Option::is_none) {
+        return Err(missing("output", 0));
     }
     Ok(())
 }

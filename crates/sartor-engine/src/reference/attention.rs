@@ -1,6 +1,12 @@
 //! Scaled dot-product attention (Vaswani et al., "Attention Is All You Need", 2017, section 3.2) and rotary
 //! positions (Su et al., "RoFormer", 2021, section 3.4), by their definitions.
 
+mod operands;
+mod turns;
+
+pub(crate) use operands::Operands;
+pub(crate) use turns::Turns;
+
 use super::elementwise::Float;
 
 /// Extents of an attention.

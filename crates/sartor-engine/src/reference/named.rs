@@ -1,8 +1,11 @@
 //! Values of the operators that travel by name: one file a family, each row under domain and name.
 
+mod attention;
 mod composed;
 mod control;
 mod integer;
+mod norm;
+mod recurrent;
 mod transformer;
 
 use sartor_ir::{DType, Named, catalog};
@@ -25,7 +28,14 @@ pub(crate) struct Rule {
 }
 
 /// The rows of all families.
-const FAMILIES: &[&[Rule]] = &[control::RULES, integer::RULES, transformer::RULES];
+const FAMILIES: &[&[Rule]] = &[
+    attention::RULES,
+    control::RULES,
+    integer::RULES,
+    norm::RULES,
+    recurrent::RULES,
+    transformer::RULES,
+];
 
 fn find(op: &Named) -> Option<&'static Rule> {
     let domain = if op.domain == "ai.onnx" { "" } else { op.domain.as_str() };

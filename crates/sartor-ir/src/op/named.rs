@@ -95,6 +95,18 @@ impl Named {
         }
     }
 
+    /// The texts of attribute `name`, if given.
+    ///
+    /// # Errors
+    /// As [`Named::int`].
+    pub fn texts(&self, name: &str) -> Result<Option<&[String]>, String> {
+        match self.attributes.get(name) {
+            None => Ok(None),
+            Some(Attr::Strs(it)) => Ok(Some(it)),
+            Some(_) => Err(AttrError::new(name, "expected a list of texts").to_string()),
+        }
+    }
+
     /// The element type of attribute `name`, which holds ONNX's number of it; `None` where absent.
     ///
     /// # Errors
