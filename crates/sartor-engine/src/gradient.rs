@@ -5,6 +5,7 @@
 //! these elsewhere. Gradients are f32, also those of values that are held in another type (the integers
 //! of a straight-through quantization).
 
+mod attention;
 pub(crate) mod broadcast;
 mod conv;
 mod elementwise;
@@ -13,7 +14,9 @@ mod matmul;
 pub(crate) mod norm;
 mod pool;
 mod quantize;
+mod recurrent;
 mod reduce;
+mod standard;
 #[cfg(test)]
 mod tests;
 
@@ -93,6 +96,15 @@ pub(crate) fn floats(array: &Array) -> Cow<'_, [f32]> {
     }
 }
 
+/// The inputs with doubles as floats, for rules that compute in floats alone.
+pub(crate) fn narrowed<'a>(inputs: &[Option<&'a Array>]) -> Vec<Option<Cow<'a, Array>>> {
+    let one = |it: &'a Array| match it.data {
+        Data::F64(_) => Cow::Owned(Array::f32(&it.shape, it.to_f32())),
+        _ => Cow::Borrowed(it),
+    };
+    inputs.iter().map(|it| it.map(one)).collect()
+}
+
 /// d loss / d input for each input, of its shape; `None` where it is not wanted, or zero because the
 /// output does not depend on the input.
 pub type Gradients = Vec<Option<Array>>;
@@ -115,7 +127,7 @@ pub(crate) struct Rule {
 }
 
 /// The rows of all families of operators by name.
-const FAMILIES: &[&[Rule]] = &[];
+const FAMILIES: &[&[Rule]] = &[attention::RULES, recurrent::RULES, standard::RULES];
 
 /// d loss / d input of `op`. `BatchNormalization` is differentiated in its inference form and `Dropout` as
 /// the identity: what they do while training is the tape's.

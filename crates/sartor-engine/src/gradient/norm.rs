@@ -125,10 +125,20 @@ pub(crate) fn batch_norm_train_backward(
 /// `Softmax`: `dx = y (g - sum of g y)`; `LogSoftmax`: `dx = g - exp(y) sum of g`; sums run along the axis.
 pub(super) fn softmax(axis: i64, logarithm: bool, context: &Context<'_>) -> Made {
     let Some(g) = context.gradient(0) else { return Ok(context.zero()) };
+    let shape = &g.shape;
+    let axis = normalize_axis(axis, shape.len())?;
+    softmax_along((shape[axis], shape[axis + 1..].iter().product()), logarithm, context)
+}
+
+/// As [`softmax`], along the middle axis of `[outer, n, inner]`.
+pub(super) fn softmax_along(
+    (n, inner): (usize, usize),
+    logarithm: bool,
+    context: &Context<'_>,
+) -> Made {
+    let Some(g) = context.gradient(0) else { return Ok(context.zero()) };
     context.first(|| {
         let output = context.output(0)?;
-        let axis = normalize_axis(axis, output.shape.len())?;
-        let (n, inner) = (output.shape[axis], output.shape[axis + 1..].iter().product::<usize>());
         let (y, dy) = (floats(output), floats(g));
         let mut dx = vec![0.0; y.len()];
         let slab = (n * inner).max(1);

@@ -1,9 +1,12 @@
 //! Every rule against central differences of the reference's values, over random geometries.
 
+mod named;
+mod recurrent;
+
 use sartor_ir::{
     AutoPad, BatchNormalization, Binary, Cast, Concat, Conv, DType, Flatten, Gather, Gemm,
-    GlobalPool, Op, Pad, PadMode, Pool, PoolKind, QuantizeLinear, Reduce, ReduceKind, Reshape,
-    Softmax, Spatial, Split, Transpose, Unary, Variadic,
+    GlobalPool, Named, Op, Pad, PadMode, Pool, PoolKind, QuantizeLinear, Reduce, ReduceKind,
+    Reshape, Softmax, Spatial, Split, Transpose, Unary, Variadic,
 };
 
 use super::{Context, backward, norm};
@@ -99,21 +102,38 @@ fn check(
 
 /// [`check`] of an operator with one kind of output.
 fn check_op(op: &Op, inputs: &[Array], wanted: &[usize], outputs: usize) {
+    check_given(op, inputs, &vec![true; inputs.len()], wanted, outputs);
+}
+
+/// [`check_op`] of an operator by name, of whose inputs some are left out.
+fn check_named(op: &Named, inputs: &[Option<Array>], wanted: &[usize], outputs: usize) {
+    let given: Vec<bool> = inputs.iter().map(Option::is_some).collect();
+    let filled: Vec<Array> =
+        inputs.iter().map(|it| it.clone().unwrap_or_else(|| integers(&[]))).collect();
+    check_given(&Op::Named(op.clone()), &filled, &given, wanted, outputs);
+}
+
+/// [`check_op`] where only the inputs `given` are there.
+fn check_given(op: &Op, inputs: &[Array], given: &[bool], wanted: &[usize], outputs: usize) {
+    fn some<'a>(inputs: &'a [Array], given: &[bool]) -> Vec<Option<&'a Array>> {
+        inputs.iter().zip(given).map(|(it, &given)| given.then_some(it)).collect()
+    }
     let dtypes = vec![DType::F32; outputs];
-    let given = |inputs: &[Array]| -> Vec<Array> {
-        let borrowed: Vec<_> = inputs.iter().map(Some).collect();
-        evaluate(op, &borrowed, &dtypes).unwrap()
-    };
+    let value =
+        |inputs: &[Array]| -> Vec<Array> { evaluate(op, &some(inputs, given), &dtypes).unwrap() };
     let rule = |inputs: &[Array], outputs: &[Array], gradients: &[Array]| {
         let flags: Vec<bool> = (0..inputs.len()).map(|it| wanted.contains(&it)).collect();
-        let inputs: Vec<_> = inputs.iter().map(Some).collect();
         let outputs: Vec<_> = outputs.iter().map(Some).collect();
         let gradients: Vec<_> = gradients.iter().map(Some).collect();
-        let context =
-            Context { inputs: &inputs, outputs: &outputs, gradients: &gradients, wanted: &flags };
+        let context = Context {
+            inputs: &some(inputs, given),
+            outputs: &outputs,
+            gradients: &gradients,
+            wanted: &flags,
+        };
         backward(op, &context).unwrap()
     };
-    check(&format!("{op:?}"), inputs, wanted, &given, &rule);
+    check(&format!("{op:?}"), inputs, wanted, &value, &rule);
 }
 
 #[test]

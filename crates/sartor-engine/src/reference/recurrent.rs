@@ -275,7 +275,16 @@ impl<T: Product> Walk<'_, T> {
         for s in 0..steps {
             self.step(s, &mut trace, &mut product);
         }
+        self.clear_empty(&mut trace.last_h);
+        self.clear_empty(&mut trace.last_c);
         trace
+    }
+
+    /// Makes zeros of the states `[batch, hidden]` of sequences without a step, as ONNX Runtime does: the
+    /// standard does not say what their last states are.
+    pub(crate) fn clear_empty(&self, states: &mut [T]) {
+        let states = states.chunks_exact_mut(self.sizes.hidden.max(1)).zip(self.lengths);
+        states.filter(|it| *it.1 == 0).for_each(|(state, _)| state.fill(T::default()));
     }
 
     /// `x wᵀ` for all steps, with the biases that are added to it.

@@ -172,7 +172,9 @@ impl<T: Float> Operands<T> {
     pub(crate) fn cap(&self, scores: &mut [f64]) {
         let cap = f64::from(self.it.softcap);
         if cap > 0.0 {
-            scores.iter_mut().for_each(|it| *it = cap * (*it / cap).tanh());
+            for score in scores {
+                *score = cap * (*score / cap).tanh();
+            }
         }
     }
 

@@ -92,7 +92,9 @@ fn moments(op: &Named, inputs: &[Option<&Array>], _: &[DType]) -> Made {
         let mean = run.iter().sum::<f64>() / n;
         let variance = run.iter().map(|it| (it - mean).powi(2)).sum::<f64>() / n;
         let factor = 1.0 / (variance.sqrt() + norm::MOMENT_EPSILON);
-        run.iter_mut().for_each(|it| *it = (*it - mean) * factor);
+        for it in run {
+            *it = (*it - mean) * factor;
+        }
     }
     Ok(vec![narrowed(&x.shape, norm::first_axes(&x.shape, &axes).read(&moved), x.dtype())])
 }
@@ -116,7 +118,9 @@ fn hardmax(op: &Named, inputs: &[Option<&Array>], _: &[DType]) -> Made {
     let mut y = vec![0.0; values.len()];
     for lane in norm::lanes(values.len(), x.shape[axes].iter().product(), inner) {
         let first = lane.clone().reduce(|a, b| if values[b] > values[a] { b } else { a });
-        first.into_iter().for_each(|at| y[at] = 1.0);
+        if let Some(at) = first {
+            y[at] = 1.0;
+        }
     }
     Ok(vec![narrowed(&x.shape, y, x.dtype())])
 }
