@@ -8,14 +8,21 @@
 mod attention;
 pub(crate) mod broadcast;
 mod conv;
+mod einsum;
 mod elementwise;
+#[cfg(test)]
+mod index_tests;
 mod layout;
+mod loss;
 mod matmul;
 pub(crate) mod norm;
 mod pool;
 mod quantize;
 mod recurrent;
 mod reduce;
+mod resample;
+mod scatter;
+mod select;
 mod standard;
 #[cfg(test)]
 mod tests;
@@ -26,7 +33,7 @@ use sartor_ir::{Named, Op};
 
 use crate::{Array, Data};
 
-pub(crate) use conv::forward as conv_forward;
+pub(crate) use conv::{forward as conv_forward, transposed_forward as conv_transposed};
 
 /// What a gradient rule sees of one node.
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +134,17 @@ pub(crate) struct Rule {
 }
 
 /// The rows of all families of operators by name.
-const FAMILIES: &[&[Rule]] = &[attention::RULES, recurrent::RULES, standard::RULES];
+const FAMILIES: &[&[Rule]] = &[
+    attention::RULES,
+    conv::RULES,
+    einsum::RULES,
+    loss::RULES,
+    recurrent::RULES,
+    resample::RULES,
+    scatter::RULES,
+    select::RULES,
+    standard::RULES,
+];
 
 /// d loss / d input of `op`. `BatchNormalization` is differentiated in its inference form and `Dropout` as
 /// the identity: what they do while training is the tape's.

@@ -84,7 +84,7 @@ pub(crate) fn unsupported(op: &Op, inputs: &[Option<DType>], outputs: &[DType]) 
         Op::Clip => !bool && joint,
         Op::Where => same(first, Some(DType::Bool)) && same(given(1), given(2)),
         Op::Reduce(it) => match it.kind {
-            ReduceKind::L2 | ReduceKind::LogSum | ReduceKind::LogSumExp => float,
+            ReduceKind::Max | ReduceKind::Min => true,
             _ => !bool,
         },
         Op::QuantizeLinear(_) => {

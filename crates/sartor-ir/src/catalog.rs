@@ -6,22 +6,43 @@
 //! meaning of a form depends on it.
 
 mod attention;
+mod bits;
+mod blocks;
 mod composed;
 mod control;
+mod conv_transpose;
+mod einsum;
 mod fused;
+mod grid;
 mod integer;
+mod loss;
 mod norm;
+mod pool;
 mod qlinear;
+mod random;
 mod recurrent;
+mod region;
+mod resize;
+mod scatter;
+mod select;
+mod signal;
+mod sort;
 mod transformer;
+
+use crate::{
+    AxisLink, DType, Dim, Fact, Named, TensorType,
+    op::{required, shape_of},
+};
 
 pub use attention::{Attention, Shown};
 pub use composed::{Composed, composed, composed_names, is_composed};
+pub use conv_transpose::{ConvTranspose, TransposedAxis};
+pub use einsum::{Einsum, Label};
 pub use integer::{MatMulNBits, conv_of};
 pub use norm::{moment_axes, softmax_axes};
+pub use pool::lp_windows;
 pub use recurrent::{Activation, Cell, Recurrent};
-
-use crate::{AxisLink, Fact, Named, TensorType};
+pub use resize::{Coordinates, Interpolation, NearestMode, Resize, ResizedAxis};
 
 /// The domain of the operators of ONNX Runtime.
 pub(crate) const MICROSOFT: &str = "com.microsoft";
@@ -48,12 +69,78 @@ pub struct Entry {
 /// The rows of all families.
 const FAMILIES: &[&[Entry]] = &[
     attention::ENTRIES,
+    bits::ENTRIES,
+    blocks::ENTRIES,
     control::ENTRIES,
+    conv_transpose::ENTRIES,
+    einsum::ENTRIES,
+    grid::ENTRIES,
     integer::ENTRIES,
+    loss::ENTRIES,
     norm::ENTRIES,
+    pool::ENTRIES,
+    random::ENTRIES,
     recurrent::ENTRIES,
+    region::ENTRIES,
+    resize::ENTRIES,
+    scatter::ENTRIES,
+    select::ENTRIES,
+    signal::ENTRIES,
+    sort::ENTRIES,
     transformer::ENTRIES,
 ];
+
+/// What a shape rule answers.
+type Made = Result<Vec<Option<Fact>>, String>;
+
+/// A value of the element type of input `i`.
+fn typed(inputs: &[Option<&Fact>], i: usize, shape: Vec<Dim>) -> Option<Fact> {
+    required(inputs, i).map(|it| Fact::of(TensorType::new(it.ty.dtype, shape)))
+}
+
+/// A value of the element type of input `i` whose rank is not known.
+fn shapeless(inputs: &[Option<&Fact>], i: usize) -> Option<Fact> {
+    required(inputs, i).map(|it| Fact::of(TensorType { dtype: it.ty.dtype, shape: None }))
+}
+
+/// A value of a type and, if known, a shape.
+fn value(dtype: DType, shape: Option<Vec<Dim>>) -> Option<Fact> {
+    Some(Fact::of(TensorType { dtype, shape }))
+}
+
+/// The shape rule of an output like input 0.
+#[expect(clippy::unnecessary_wraps, reason = "all inference rules have one signature")]
+fn same(_: &Named, inputs: &[Option<&Fact>], _: usize) -> Made {
+    Ok(vec![required(inputs, 0).map(|it| Fact::of(it.ty.clone()))])
+}
+
+/// As [`same`], of truth values.
+#[expect(clippy::unnecessary_wraps, reason = "all inference rules have one signature")]
+fn same_truth(_: &Named, inputs: &[Option<&Fact>], _: usize) -> Made {
+    Ok(vec![required(inputs, 0).map(|it| it.with_dtype(DType::Bool))])
+}
+
+/// The axes of input 0 in `range` pass to the same axes of the output.
+fn passing(inputs: &[Option<&Fact>], range: std::ops::Range<usize>) -> Vec<AxisLink> {
+    use crate::Port;
+    let rank = shape_of(inputs, 0).map_or(0, Vec::len);
+    let pass = |axis| AxisLink::same((Port::Input(0), axis), (Port::Output(0), axis));
+    range.take_while(|it| *it < rank).map(pass).collect()
+}
+
+/// Batch and channels pass.
+fn passing_channels(
+    _: &Named,
+    inputs: &[Option<&Fact>],
+    _: &[Option<&TensorType>],
+) -> Vec<AxisLink> {
+    passing(inputs, 0..2)
+}
+
+/// An extent from a number that is given.
+fn extent_of(n: i64) -> Result<Dim, String> {
+    usize::try_from(n).map(Dim::Known).map_err(|_| format!("an extent of {n} was asked for"))
+}
 
 fn find(op: &Named) -> Option<&'static Entry> {
     let mut rows = FAMILIES.iter().copied().flatten();

@@ -38,6 +38,10 @@ mod verify;
 
 pub use attr::{Attr, AttrError, Attrs, Subgraph};
 pub use axes::{AxisLink, IndexMap, Port};
+pub use catalog::{
+    ConvTranspose, Coordinates, Einsum, Interpolation, Label, NearestMode, Resize, ResizedAxis,
+    TransposedAxis, lp_windows,
+};
 pub use dtype::DType;
 pub use graph::{Consumers, Graph, GraphError, Node, Value};
 pub use id::{NodeId, ValueId};

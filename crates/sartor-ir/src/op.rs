@@ -15,6 +15,7 @@ mod pool;
 mod quantize;
 mod reduce;
 
+pub(crate) use conv::reach;
 pub use conv::{AutoPad, Conv, Spatial};
 pub use elementwise::{Binary, Cast, Unary, Variadic};
 pub use gemm::Gemm;

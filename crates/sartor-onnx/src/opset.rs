@@ -193,7 +193,17 @@ const UNCHANGED: &[(i64, &[&str])] = &[
             "Unique",
         ],
     ),
-    (12, &["Celu", "Einsum", "GreaterOrEqual", "LessOrEqual"]),
+    (
+        12,
+        &[
+            "Celu",
+            "Einsum",
+            "GreaterOrEqual",
+            "LessOrEqual",
+            "NegativeLogLikelihoodLoss",
+            "SoftmaxCrossEntropyLoss",
+        ],
+    ),
     (14, &["HardSwish", "Trilu"]),
     (15, &["Bernoulli", "CastLike", "Optional", "OptionalGetElement", "OptionalHasElement"]),
     (

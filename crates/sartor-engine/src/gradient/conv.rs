@@ -2,12 +2,16 @@
 //! its gradients (Chellapilla et al. 2006, "High performance convolutional neural networks for document
 //! processing", section 4). Images are taken one after the other, so that each sum has one order.
 
-use sartor_ir::Conv;
+use sartor_ir::{Conv, ConvTranspose, Named};
 
-use super::{Context, Made};
+use super::{Context, Made, Rule};
 use crate::{
     Array,
-    reference::{self, conv::tap_table},
+    reference::{
+        self,
+        conv::{Window, tap_table},
+        named::conv_transpose,
+    },
     simd::{Strided, Tail, gemm},
 };
 
@@ -33,16 +37,22 @@ impl Patches {
             return Err(format!("input {:?} does not fit weight {:?}", x.shape, w.shape));
         }
         let axes = reference::windows(&it.spatial, &w.shape[2..], &x.shape[2..], outputs)?;
-        Ok(Patches {
-            batch: x.shape[0],
-            groups: it.group,
-            channels: w.shape[1],
-            filters: w.shape[0] / it.group,
-            inputs: x.shape[2..].iter().product(),
-            outputs: outputs.iter().product(),
-            taps: w.shape[2..].iter().product(),
-            table: tap_table(&axes),
-        })
+        Ok(Patches::of(&axes, x.shape[0], it.group, &w.shape))
+    }
+
+    /// For windows over the axes of space, and a weight `[groups * filters, channels, …]`.
+    fn of(axes: &[Window], batch: usize, groups: usize, w: &[usize]) -> Self {
+        let product = |of: fn(&Window) -> usize| axes.iter().map(of).product();
+        Patches {
+            batch,
+            groups,
+            channels: w[1],
+            filters: w[0] / groups,
+            inputs: product(|it| it.input),
+            outputs: product(|it| it.output),
+            taps: product(|it| it.kernel),
+            table: tap_table(axes),
+        }
     }
 
     /// Rows of the matrix of patches.
@@ -101,23 +111,79 @@ pub(crate) fn forward(
     bias: Option<&[f32]>,
 ) -> Result<Array, String> {
     let p = Patches::new(it, x, w, &shape[2..])?;
-    let (values, weights) = (super::floats(x), super::floats(w));
-    let mut y = vec![0.0; shape.iter().product()];
+    let mut y = convolved(&p, &super::floats(x), &super::floats(w));
+    add_bias(&mut y, p.outputs, bias);
+    Ok(Array::f32(shape, y))
+}
+
+/// `y[n, o, p] = sum over c, t of w[o, c, t] patches[c, t, p]`.
+fn convolved(p: &Patches, x: &[f32], w: &[f32]) -> Vec<f32> {
+    let mut y = vec![0.0; p.batch * p.groups * p.filters * p.outputs];
     let mut patches = vec![0.0; p.terms() * p.outputs];
     for (n, g) in (0..p.batch).flat_map(|n| (0..p.groups).map(move |g| (n, g))) {
         let (at_x, at_y) = p.starts(n, g);
-        p.gather(&values[at_x..], &mut patches);
-        let (w, y) = (&weights[g * p.filters * p.terms()..], &mut y[at_y..]);
+        p.gather(&x[at_x..], &mut patches);
+        let (w, y) = (&w[g * p.filters * p.terms()..], &mut y[at_y..]);
         let sizes = (p.filters, p.outputs, p.terms());
         let y = &mut y[..p.filters * p.outputs];
         gemm(sizes, rows(w, p.terms()), rows(&patches, p.outputs), y, None, Tail::None);
-        for (o, plane) in y.chunks_exact_mut(p.outputs.max(1)).enumerate() {
-            let bias = bias.map_or(0.0, |it| it[g * p.filters + o]);
-            plane.iter_mut().for_each(|y| *y += bias);
-        }
     }
+    y
+}
+
+/// Adds to each plane of `plane` elements the bias of its channel.
+fn add_bias(y: &mut [f32], plane: usize, bias: Option<&[f32]>) {
+    let Some(bias) = bias.filter(|it| !it.is_empty()) else { return };
+    for (i, plane) in y.chunks_exact_mut(plane.max(1)).enumerate() {
+        plane.iter_mut().for_each(|y| *y += bias[i % bias.len()]);
+    }
+}
+
+/// The value of the transposed convolution: the input gradient of a convolution with windows `axes`, from
+/// an output `x`, with a bias.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub(crate) fn transposed_forward(
+    axes: &[Window],
+    group: usize,
+    shape: &[usize],
+    x: &Array,
+    w: &Array,
+    bias: Option<&[f32]>,
+) -> Result<Array, String> {
+    let p = Patches::of(axes, x.shape[0], group, &w.shape);
+    let mut y = by_input(&p, &super::floats(w), &super::floats(x));
+    if y.len() != shape.iter().product::<usize>() {
+        return Err(format!("input {:?} does not fit weight {:?}", x.shape, w.shape));
+    }
+    add_bias(&mut y, p.inputs, bias);
     Ok(Array::f32(shape, y))
 }
+
+/// The gradient of `ConvTranspose`: by its input a convolution, by its weight that of one.
+pub(super) fn transposed_backward(op: &Named, context: &Context<'_>) -> Made {
+    let mut made = context.zero();
+    let Some(g) = context.gradient(0) else { return Ok(made) };
+    let (x, w) = (context.input(0)?, context.input(1)?);
+    let axes = conv_transpose::windows(op, x, w)?;
+    let p = Patches::of(&axes, x.shape[0], ConvTranspose::read(op)?.group, &w.shape);
+    let g = super::floats(g);
+    if context.wants(0) {
+        made[0] = Some(Array::f32(&x.shape, convolved(&p, &g, &super::floats(w))));
+    }
+    if context.wants(1) {
+        made[1] = Some(Array::f32(&w.shape, by_weight(&p, &g, &super::floats(x))));
+    }
+    if context.wants(2) {
+        let channels = p.groups * p.channels;
+        made[2] = Some(Array::f32(&[channels], by_bias(channels, p.inputs, &g)));
+    }
+    Ok(made)
+}
+
+pub(super) const RULES: &[Rule] =
+    &[Rule { domain: "", name: "ConvTranspose", backward: transposed_backward }];
 
 pub(super) fn backward(it: &Conv, context: &Context<'_>) -> Made {
     let mut made = context.zero();
@@ -132,7 +198,7 @@ pub(super) fn backward(it: &Conv, context: &Context<'_>) -> Made {
         made[1] = Some(Array::f32(&w.shape, by_weight(&p, &super::floats(x), &g)));
     }
     if context.wants(2) {
-        made[2] = Some(Array::f32(&[w.shape[0]], by_bias(&p, &g)));
+        made[2] = Some(Array::f32(&[w.shape[0]], by_bias(w.shape[0], p.outputs, &g)));
     }
     Ok(made)
 }
@@ -167,12 +233,11 @@ fn by_weight(p: &Patches, x: &[f32], g: &[f32]) -> Vec<f32> {
     dw
 }
 
-/// `db[o] = sum over n, p of dy[n, o, p]`.
-fn by_bias(p: &Patches, g: &[f32]) -> Vec<f32> {
-    let all = p.groups * p.filters;
-    let mut sums = vec![0.0f64; all];
-    for (i, plane) in g.chunks_exact(p.outputs.max(1)).enumerate() {
-        sums[i % all] += plane.iter().map(|&it| f64::from(it)).sum::<f64>();
+/// `db[o] = sum over n, p of dy[n, o, p]`, for planes of `plane` elements.
+fn by_bias(channels: usize, plane: usize, g: &[f32]) -> Vec<f32> {
+    let mut sums = vec![0.0f64; channels];
+    for (i, plane) in g.chunks_exact(plane.max(1)).enumerate() {
+        sums[i % channels] += plane.iter().map(|&it| f64::from(it)).sum::<f64>();
     }
     sums.into_iter().map(|it| it as f32).collect()
 }

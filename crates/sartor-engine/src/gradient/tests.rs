@@ -16,21 +16,21 @@ use crate::{Array, Data, reference::evaluate};
 const STEP: f32 = 0.01;
 
 /// Numbers from a linear congruential generator.
-struct Numbers(u64);
+pub(super) struct Numbers(pub(super) u64);
 
 impl Numbers {
-    fn next(&mut self) -> f32 {
+    pub(super) fn next(&mut self) -> f32 {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 
-    fn below(&mut self, n: usize) -> usize {
+    pub(super) fn below(&mut self, n: usize) -> usize {
         ((self.next() * 0.5 + 0.5) * n as f32) as usize % n
     }
 
     /// Numbers around 0 that lie further apart, and further from 0, than a step: no kink is crossed.
-    fn apart(&mut self, shape: &[usize]) -> Array {
+    pub(super) fn apart(&mut self, shape: &[usize]) -> Array {
         let n: usize = shape.iter().product();
         let mut values: Vec<f32> =
             (0..n).map(|i| (i as f32 - (n / 2) as f32 + 0.37) * 0.03).collect();
@@ -41,13 +41,13 @@ impl Numbers {
     }
 
     /// Numbers in 0.5..2.
-    fn positive(&mut self, shape: &[usize]) -> Array {
+    pub(super) fn positive(&mut self, shape: &[usize]) -> Array {
         let n = shape.iter().product();
         Array::f32(shape, (0..n).map(|_| 1.25 + 0.75 * self.next()).collect())
     }
 }
 
-fn integers(values: &[i64]) -> Array {
+pub(super) fn integers(values: &[i64]) -> Array {
     Array { shape: vec![values.len()], data: Data::I64(values.to_vec()) }
 }
 
@@ -101,7 +101,7 @@ fn check(
 }
 
 /// [`check`] of an operator with one kind of output.
-fn check_op(op: &Op, inputs: &[Array], wanted: &[usize], outputs: usize) {
+pub(super) fn check_op(op: &Op, inputs: &[Array], wanted: &[usize], outputs: usize) {
     check_given(op, inputs, &vec![true; inputs.len()], wanted, outputs);
 }
 

@@ -98,6 +98,7 @@ macro_rules! by_float {
         }
     };
 }
+pub(super) use by_float;
 
 /// As [`by_float`], for every type of numbers.
 macro_rules! by_number {
@@ -111,10 +112,11 @@ macro_rules! by_number {
             Data::U32(_) => $function::<u32>($($argument),*),
             Data::U16(_) => $function::<u16>($($argument),*),
             Data::U8(_) => $function::<u8>($($argument),*),
-            _ => by_float!($x, $function($($argument),*)),
+            _ => $crate::reference::evaluate::by_float!($x, $function($($argument),*)),
         }
     };
 }
+pub(super) use by_number;
 
 /// The integers of optional input `i`.
 pub(crate) fn integers(inputs: &[Option<&Array>], i: usize) -> Option<Vec<i64>> {
@@ -144,7 +146,7 @@ pub(crate) fn output_shape(op: &Op, inputs: &[Option<&Array>]) -> Result<Vec<usi
 }
 
 /// Joint shape of operands that broadcast.
-fn joint_shape(shapes: &[&[usize]]) -> Result<Vec<usize>, String> {
+pub(super) fn joint_shape(shapes: &[&[usize]]) -> Result<Vec<usize>, String> {
     let mut joint: Vec<sartor_ir::Dim> = Vec::new();
     for shape in shapes {
         let dims: Vec<_> = shape.iter().map(|&it| sartor_ir::Dim::Known(it)).collect();
@@ -416,12 +418,22 @@ fn reduce_op(it: &Reduce, inputs: &[Option<&Array>]) -> Result<Array, String> {
         let data = by_float!(x, floats(it.kind, inputs, &view))?;
         return Ok(Array { shape, data });
     }
-    let (numbers, count) = (x.to_i64(), view.reduced.len());
+    let (mut numbers, count) = (x.to_i64(), view.reduced.len());
+    // The order of unsigned numbers that are held as signed ones: their first bit turned.
+    let ordered = matches!(it.kind, ReduceKind::Max | ReduceKind::Min);
+    let turn = if ordered && x.dtype() == DType::U64 { i64::MIN } else { 0 };
+    numbers.iter_mut().for_each(|it| *it ^= turn);
     let lane = |&at: &usize| {
-        reduce::reduce_integers(it.kind, view.reduced.iter().map(|&by| numbers[at + by]), count)
+        let lane = view.reduced.iter().map(|&by| numbers[at + by]);
+        Some(reduce::reduce_integers(it.kind, lane, count)? ^ turn)
     };
     let reduced: Option<Vec<i64>> = view.kept.iter().map(lane).collect();
-    let reduced = reduced.ok_or_else(|| format!("{:?} of integers is no integer", it.kind))?;
+    let Some(reduced) = reduced else {
+        // Roots and logarithms of integers are truncated.
+        let wide = Array { shape: x.shape.clone(), data: Data::F64(x.to_f64()) };
+        let made = floats::<f64>(it.kind, &[Some(&wide)], &view)?;
+        return Ok(cast::cast(&Array { shape, data: made }, x.dtype(), true));
+    };
     Ok(Array { shape, data: Data::from_integers(reduced, x.dtype()) })
 }
 

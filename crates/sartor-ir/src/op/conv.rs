@@ -149,7 +149,7 @@ impl Spatial {
 }
 
 /// Extent of a window of `kernel` taps; one of no taps (an empty weight) reaches one.
-fn reach(kernel: usize, dilation: usize) -> usize {
+pub(crate) fn reach(kernel: usize, dilation: usize) -> usize {
     kernel.saturating_sub(1).saturating_mul(dilation).saturating_add(1)
 }
 

@@ -2,7 +2,8 @@
 
 use super::{normalize_axis, unknown_shape};
 use crate::{
-    Attr, AttrError, Attrs, AxisLink, DType, Dim, Fact, IndexMap, Port, Tensor, TensorType,
+    Attr, AttrError, Attrs, AxisLink, DType, Dim, Fact, IndexMap, IntegerTensor, Port, Tensor,
+    TensorType,
     integer::Scalar,
     op::{extent, rank_of, required, shape_of, unless},
     shape::list,
@@ -443,11 +444,31 @@ impl ConstantOfShape {
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "all inference rules have one signature")]
+/// Known numbers give the extent, and a short row its contents.
 pub(in crate::op) fn infer_range(inputs: &[Option<&Fact>]) -> Result<Option<Fact>, String> {
     let dtype = required(inputs, 0).map_or(DType::I64, |it| it.ty.dtype);
-    Ok(Some(Fact::of(TensorType::new(dtype, vec![Dim::Unknown]))))
+    let number = |i: usize| required(inputs, i)?.integers()?.first().copied();
+    let (Some(start), Some(limit), Some(step)) = (number(0), number(1), number(2)) else {
+        return Ok(Some(Fact::of(TensorType::new(dtype, vec![Dim::Unknown]))));
+    };
+    if step == 0 {
+        return Err("the step is 0".to_owned());
+    }
+    let (from, to) = (i128::from(start), i128::from(limit));
+    let span = if step > 0 { to - from } else { from - to };
+    let count = (span.max(0).unsigned_abs()).div_ceil(step.unsigned_abs().into());
+    let Ok(count) = usize::try_from(count) else {
+        return Err(format!("a row of {count} numbers is too long"));
+    };
+    let value = (count <= MOST_NUMBERS).then(|| {
+        let one = |i: usize| Scalar::Known(start.wrapping_add(step.wrapping_mul(i as i64)));
+        IntegerTensor::vector((0..count).map(one).collect())
+    });
+    Ok(Some(Fact { value, ..Fact::of(TensorType::fixed(dtype, &[count])) }))
 }
+
+/// Longer rows of numbers are data, not shapes.
+const MOST_NUMBERS: usize = 1024;
 
 #[cfg(test)]
 mod tests {
