@@ -5,14 +5,14 @@ use std::{fmt, path::Path, sync::Arc};
 use rayon::prelude::*;
 
 use crate::{
-    DataError, Dtype, InputSpec, NamedArray, Result, Values,
+    Augmentation, DataError, Dtype, InputSpec, NamedArray, Result, Values,
     cifar::Cifar,
     folder::Folder,
     idx::Idx,
     image_source::{Embedded, ImageSource},
     npz_source::NpzSource,
     preprocess::Preprocess,
-    sample::balanced,
+    sample::{balanced, held_out},
     spec::{Format, RawSplit, Source},
 };
 
@@ -167,6 +167,21 @@ impl DataSet {
         Self { content: Arc::clone(&self.content), selection }
     }
 
+    /// The samples without a share of them, and that share: as much of each class as of the whole where there are labels, else
+    /// drawn from all; both keep their order.
+    ///
+    /// # Errors
+    /// Labels that cannot be read; a share of which nothing is left on one side.
+    pub fn hold_out(&self, share: f64, seed: u64) -> Result<(Self, Self)> {
+        let (stay, held) = held_out(self.labels()?.as_deref(), self.len(), share, seed);
+        if stay.is_empty() || held.is_empty() {
+            let message =
+                format!("a share of {share} of {} samples leaves one side empty", self.len());
+            return Err(DataError::invalid("the data", message));
+        }
+        Ok((self.subset(&stay), self.subset(&held)))
+    }
+
     /// All samples in order, `batch` at a time (at least one), the last batch perhaps fewer. Each batch is read when it is
     /// asked for; nothing of it is kept. After an error there are no more.
     pub fn batches(&self, batch: usize) -> impl Iterator<Item = Result<Batch>> + '_ {
@@ -188,6 +203,18 @@ impl DataSet {
     /// # Errors
     /// Where a number is not below [`DataSet::len`], or a sample cannot be read.
     pub fn read(&self, indices: &[usize]) -> Result<Batch> {
+        self.read_changed(indices, None)
+    }
+
+    /// As [`DataSet::read`], each image changed at random on its pixels, before `divide`, `mean` and `std`.
+    ///
+    /// # Errors
+    /// As [`DataSet::read`], and arrays, which are no images.
+    pub fn read_augmented(&self, indices: &[usize], augment: &Augmentation) -> Result<Batch> {
+        self.read_changed(indices, Some(augment))
+    }
+
+    fn read_changed(&self, indices: &[usize], augment: Option<&Augmentation>) -> Result<Batch> {
         let mut places = Vec::with_capacity(indices.len());
         for &index in indices {
             let Some(&place) = self.selection.get(index) else {
@@ -198,9 +225,16 @@ impl DataSet {
         }
         let (inputs, labels) = match &*self.content {
             Content::Images { images, preprocess, name, shape } => {
-                let (values, labels) = read_images(images.as_ref(), preprocess, *shape, &places)?;
+                let (values, labels) = {
+                    let from = Reader { images: images.as_ref(), preprocess, shape: *shape };
+                    from.read(&places, augment)?
+                };
                 let shape = [&[indices.len()], &shape[..]].concat();
                 (vec![NamedArray { name: name.clone(), shape, values }], labels)
+            }
+            Content::Arrays(arrays) if augment.is_some() => {
+                let message = "random crops and flips are for images, this split has format `npz`; leave them out";
+                return Err(DataError::invalid(arrays.place(0), message));
             }
             Content::Arrays(arrays) => {
                 let labels = arrays.labels().map(|all| places.iter().map(|&it| all[it]).collect());
@@ -220,35 +254,57 @@ impl fmt::Debug for DataSet {
     }
 }
 
-/// Reads in order, decodes in parallel; of several faulty images the first is reported.
-fn read_images(
-    images: &dyn ImageSource,
-    preprocess: &Preprocess,
+/// Images with all that is done to them.
+struct Reader<'a> {
+    images: &'a dyn ImageSource,
+    preprocess: &'a Preprocess,
     shape: [usize; 3],
-    indices: &[usize],
-) -> Result<(Values, Option<Vec<usize>>)> {
-    let fetched = images.fetch(indices)?;
-    let length = shape.iter().product::<usize>().max(1);
-    let mut values = vec![0.0; if indices.is_empty() { 0 } else { indices.len() * length }];
-    let rows = values.par_chunks_exact_mut(length).zip(indices.par_iter().zip(fetched));
-    let labels: Vec<Result<Option<usize>>> = rows
-        .map(|(out, (&index, bytes))| {
-            let sample = images.decode(index, bytes)?;
-            let invalid = |message| DataError::invalid(images.place(index), message);
-            let arranged = preprocess.arrange(sample.image).map_err(invalid)?;
-            let found = preprocess.shape(&arranged);
-            if found != shape {
-                let message = format!(
-                    "shape {found:?}, but the first sample has {shape:?}; add `resize` or `crop`"
-                );
-                return Err(invalid(message));
-            }
-            preprocess.write(&arranged, out);
-            Ok(sample.label)
-        })
-        .collect();
-    let labels = labels.into_iter().collect::<Result<Vec<_>>>()?;
-    Ok((values_as(values, preprocess, images, indices)?, labels.into_iter().collect()))
+}
+
+impl Reader<'_> {
+    /// Reads in order, decodes in parallel; of several faulty images the first is reported.
+    fn read(
+        &self,
+        indices: &[usize],
+        augment: Option<&Augmentation>,
+    ) -> Result<(Values, Option<Vec<usize>>)> {
+        let fetched = self.images.fetch(indices)?;
+        let length = self.shape.iter().product::<usize>().max(1);
+        let mut values = vec![0.0; if indices.is_empty() { 0 } else { indices.len() * length }];
+        let rows = values.par_chunks_exact_mut(length).zip(indices.par_iter().zip(fetched));
+        let labels: Vec<Result<Option<usize>>> =
+            rows.map(|(out, (&index, bytes))| self.write(index, bytes, augment, out)).collect();
+        let labels = labels.into_iter().collect::<Result<Vec<_>>>()?;
+        let values = values_as(values, self.preprocess, self.images, indices)?;
+        Ok((values, labels.into_iter().collect()))
+    }
+
+    /// Writes the values of one image and returns its label.
+    fn write(
+        &self,
+        index: usize,
+        bytes: Vec<u8>,
+        augment: Option<&Augmentation>,
+        out: &mut [f32],
+    ) -> Result<Option<usize>> {
+        let sample = self.images.decode(index, bytes)?;
+        let invalid = |message| DataError::invalid(self.images.place(index), message);
+        let arranged = self.preprocess.arrange(sample.image).map_err(invalid)?;
+        let found = self.preprocess.shape(&arranged);
+        if found != self.shape {
+            let message = format!(
+                "shape {found:?}, but the first sample has {:?}; add `resize` or `crop`",
+                self.shape
+            );
+            return Err(invalid(message));
+        }
+        let image = match augment {
+            Some(it) => it.apply(&arranged, index),
+            None => arranged,
+        };
+        self.preprocess.write(&image, out);
+        Ok(sample.label)
+    }
 }
 
 fn values_as(

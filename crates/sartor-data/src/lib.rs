@@ -51,6 +51,7 @@
 
 mod archive;
 mod array;
+mod augment;
 mod cifar;
 mod dataset;
 mod error;
@@ -67,6 +68,7 @@ mod spec;
 
 pub use archive::MAX_RESIDENT_BYTES;
 pub use array::{Dtype, NamedArray, Values};
+pub use augment::Augmentation;
 pub use cifar::CLASSES as CIFAR10_CLASSES;
 pub use dataset::{Batch, DataSet};
 pub use error::{DataError, Result, SpecError};

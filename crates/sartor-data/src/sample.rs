@@ -23,9 +23,48 @@ pub(crate) fn balanced(labels: &[usize], count: usize, seed: u64) -> Vec<usize> 
     (0..rounds).flat_map(deal).take(count).collect()
 }
 
+/// The samples that stay and the share held out of `len`, both in order: of each class as of the whole, each count rounded;
+/// without labels all samples are one class.
+pub(crate) fn held_out(
+    labels: Option<&[usize]>,
+    len: usize,
+    share: f64,
+    seed: u64,
+) -> (Vec<usize>, Vec<usize>) {
+    let mut by_class = BTreeMap::<_, Vec<_>>::new();
+    for index in 0..len {
+        by_class.entry(labels.and_then(|it| it.get(index))).or_default().push(index);
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let (mut stay, mut held) = (Vec::new(), Vec::new());
+    for mut samples in by_class.into_values() {
+        samples.shuffle(&mut rng);
+        let count = (share * samples.len() as f64).round() as usize;
+        stay.extend(samples.split_off(count.min(samples.len())));
+        held.extend(samples);
+    }
+    stay.sort_unstable();
+    held.sort_unstable();
+    (stay, held)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_of_each_class_is_held_out() {
+        let labels: Vec<_> = (0..300).map(|i| usize::from(i % 3 == 0)).collect();
+        let (stay, held) = held_out(Some(&labels), 300, 0.1, 5);
+        assert_eq!((stay.len(), held.len()), (270, 30));
+        assert_eq!(held.iter().filter(|it| labels[**it] == 1).count(), 10);
+        let mut all = [stay, held.clone()].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..300).collect::<Vec<_>>());
+        assert_eq!(held_out(Some(&labels), 300, 0.1, 5).1, held);
+        assert_ne!(held_out(Some(&labels), 300, 0.1, 6).1, held);
+        assert_eq!(held_out(None, 7, 0.5, 0).1.len(), 4);
+    }
 
     #[test]
     fn a_sample_is_balanced_and_repeatable() {
