@@ -13,7 +13,7 @@ use toml::{Table, Value};
 const FLOORS: &[&[&str]] = &[
     &["sartor-ir", "sartor-report"],
     &["sartor-onnx", "sartor-engine", "sartor-chip", "sartor-data"],
-    &["sartor-cost", "sartor-compress"],
+    &["sartor-cost", "sartor-compress", "sartor-train"],
     &["sartor-plan"],
     &["sartor"],
     &["sartor-cli"],

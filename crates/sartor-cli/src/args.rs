@@ -6,6 +6,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::number;
 
+mod training;
+
+pub(crate) use training::{
+    BatchNormArg, Finetune, KeepArg, LastBatchArg, LossArg, OptimizerArg, ScheduleArg, Train,
+    TrainArgs,
+};
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
@@ -40,7 +47,7 @@ pub(crate) struct Global {
     /// Threads to use; all cores if not given
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), allow_negative_numbers = true)]
     pub(crate) threads: Option<u16>,
-    /// Seed of every random choice, kept in recipes and reports; no technique draws by chance yet
+    /// Seed of every random choice, kept in recipes and reports; only training draws by chance yet
     #[arg(
         long,
         global = true,
@@ -98,6 +105,10 @@ pub(crate) enum Command {
     Quantize(Quantize),
     /// Remove whole channels down to a share of the cost
     Prune(Prune),
+    /// Train a network further, on labels or on what a teacher says
+    Finetune(Finetune),
+    /// Train a network from random numbers
+    Train(Train),
     /// Fit a network to a chip: choose, order, apply, verify, report
     Compress(Compress),
     /// Replay a recipe to the same bytes
@@ -139,10 +150,10 @@ pub(crate) struct Run {
     #[arg(long, value_name = "EXPECTED")]
     pub(crate) expect: Option<PathBuf>,
     /// Tolerated difference as a share of the expected number
-    #[arg(long, value_name = "SHARE", requires = "expect", default_value_t = sartor::Tolerance::default().relative, value_parser = number::tolerance, allow_negative_numbers = true)]
+    #[arg(long, value_name = "SHARE", requires = "expect", default_value_t = sartor::Tolerance::default().relative, value_parser = number::not_negative, allow_negative_numbers = true)]
     pub(crate) rtol: f64,
     /// Tolerated difference on top of --rtol
-    #[arg(long, value_name = "DIFFERENCE", requires = "expect", default_value_t = sartor::Tolerance::default().absolute, value_parser = number::tolerance, allow_negative_numbers = true)]
+    #[arg(long, value_name = "DIFFERENCE", requires = "expect", default_value_t = sartor::Tolerance::default().absolute, value_parser = number::not_negative, allow_negative_numbers = true)]
     pub(crate) atol: f64,
 }
 

@@ -13,6 +13,7 @@ mod inspect;
 mod prune;
 mod quantize;
 mod run;
+mod train;
 
 use sartor::{Error, Session};
 
@@ -35,6 +36,8 @@ pub(crate) fn run(
         Command::Groups(args) => groups::run(args, output),
         Command::Quantize(args) => quantize::run(args, session, output, force),
         Command::Prune(args) => prune::run(args, session, output, force),
+        Command::Finetune(args) => train::finetune(args, session, output, force),
+        Command::Train(args) => train::train(args, session, output, force),
         Command::Compress(args) => return compress::run(args, session, output, force),
         Command::Apply(args) => apply::run(args, session, output, force),
         Command::Demo(args) => return demo::run(args, session, output, force),

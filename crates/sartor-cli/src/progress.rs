@@ -1,6 +1,11 @@
 //! Progress bars on standard error.
 
-use std::{io, io::IsTerminal, sync::Mutex, time::Duration};
+use std::{
+    io,
+    io::{IsTerminal, Write},
+    sync::Mutex,
+    time::Duration,
+};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sartor::Progress;
@@ -8,13 +13,15 @@ use sartor::Progress;
 /// A bar for a phase with a known total, a spinner for one without.
 pub(crate) struct Bars {
     visible: bool,
+    quiet: bool,
     current: Mutex<Option<ProgressBar>>,
 }
 
 impl Bars {
     /// Bars that are only drawn on a terminal, unless `quiet`.
     pub(crate) fn new(quiet: bool) -> Self {
-        Bars { visible: !quiet && io::stderr().is_terminal(), current: Mutex::new(None) }
+        let visible = !quiet && io::stderr().is_terminal();
+        Bars { visible, quiet, current: Mutex::new(None) }
     }
 
     fn replace(&self, bar: Option<ProgressBar>) {
@@ -31,7 +38,9 @@ impl Progress for Bars {
             return;
         }
         let (bar, template) = match total {
-            Some(total) => (ProgressBar::new(total), "{msg:40!} {bar:30} {pos}/{len} {eta} left"),
+            Some(total) => {
+                (ProgressBar::new(total), "{msg:40!} {bar:30} {pos}/{len} {per_sec} {eta} left")
+            }
             None => (ProgressBar::new_spinner(), "{spinner} {msg} ({elapsed})"),
         };
         bar.set_draw_target(ProgressDrawTarget::stderr());
@@ -48,6 +57,27 @@ impl Progress for Bars {
             && let Some(bar) = current.as_ref()
         {
             bar.inc(units);
+        }
+    }
+
+    fn note(&self, words: &str) {
+        if let Ok(current) = self.current.lock()
+            && let Some(bar) = current.as_ref()
+        {
+            bar.set_message(words.to_owned());
+        }
+    }
+
+    fn line(&self, text: &str) {
+        if self.quiet {
+            return;
+        }
+        let current = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match current.as_ref() {
+            Some(bar) => bar.println(text),
+            None => {
+                let _ = writeln!(io::stderr().lock(), "{text}");
+            }
         }
     }
 

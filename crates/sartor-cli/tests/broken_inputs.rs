@@ -10,6 +10,8 @@ mod listing;
 mod onnx;
 #[path = "broken_inputs/outputs.rs"]
 mod outputs;
+#[path = "broken_inputs/training.rs"]
+mod training;
 #[path = "support/workbench.rs"]
 mod workbench;
 

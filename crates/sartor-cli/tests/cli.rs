@@ -7,6 +7,8 @@ mod digits;
 mod expect;
 #[path = "cli/shared_data.rs"]
 mod shared_data;
+#[path = "cli/training.rs"]
+mod training;
 #[path = "support/workbench.rs"]
 mod workbench;
 
@@ -59,6 +61,7 @@ fn help() {
     insta::assert_snapshot!("help_compress", stdout(&bench, "compress --help"));
     insta::assert_snapshot!("help_quantize", stdout(&bench, "quantize --help"));
     insta::assert_snapshot!("help_prune", stdout(&bench, "prune --help"));
+    insta::assert_snapshot!("help_finetune", stdout(&bench, "finetune --help"));
 }
 
 #[test]

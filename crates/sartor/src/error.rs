@@ -9,6 +9,7 @@ use sartor_data::DataError;
 use sartor_engine::EngineError;
 use sartor_onnx::{ExportError, ImportError};
 use sartor_plan::PlanError;
+use sartor_train::TrainError;
 use thiserror::Error;
 
 /// Whose fault an error is; the command line turns each into an exit code.
@@ -86,6 +87,9 @@ pub enum Error {
     /// A plan that could not be made.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// A training that cannot begin or go on.
+    #[error("{0}")]
+    Train(TrainError),
     /// A network that cannot be written as ONNX.
     #[error("`{path}`: {source}", path = path.display())]
     Export {
@@ -108,6 +112,9 @@ pub enum Error {
     /// The user stopped the run.
     #[error("interrupted; nothing was written")]
     Interrupted,
+    /// The user stopped a training that keeps checkpoints.
+    #[error("interrupted; `{path}` holds all that was done, go on with --resume", path = .0.display())]
+    Paused(PathBuf),
     /// A fault of ours.
     #[error("{0}; this is a fault of Sartor, please report it")]
     Bug(String),
@@ -141,9 +148,32 @@ impl Error {
             | Error::Plan(_)
             | Error::Export { .. } => Kind::Unsupported,
             Error::Exists(_) | Error::Write { .. } => Kind::Output,
-            Error::Interrupted => Kind::Interrupted,
+            Error::Interrupted | Error::Paused(_) => Kind::Interrupted,
+            Error::Train(it) => train_kind(it),
             Error::Bug(_) => Kind::Bug,
         }
+    }
+}
+
+impl From<TrainError> for Error {
+    fn from(error: TrainError) -> Self {
+        match error {
+            TrainError::Data(it) => Error::Data(it),
+            TrainError::Engine(it) => Error::Engine(it),
+            TrainError::Host(it) => match it.downcast::<Error>() {
+                Ok(it) => *it,
+                Err(it) => Error::Bug(it.to_string()),
+            },
+            other => Error::Train(other),
+        }
+    }
+}
+
+fn train_kind(error: &TrainError) -> Kind {
+    match error {
+        TrainError::Config { .. } => Kind::Usage,
+        TrainError::Network(_) => Kind::Unsupported,
+        _ => Kind::Input,
     }
 }
 

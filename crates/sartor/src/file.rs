@@ -86,6 +86,18 @@ pub fn check_output(path: &Path, force: bool) -> Result<(), Error> {
     check_parent(path).map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 
+/// Whether a folder is there or can be made.
+///
+/// # Errors
+/// [`Error::Write`].
+pub(crate) fn check_folder(path: &Path) -> Result<(), Error> {
+    let error = |source| Error::Write { path: path.to_owned(), source };
+    if path.exists() && !path.is_dir() {
+        return Err(error(io::Error::other("it is a file, expected a folder")));
+    }
+    check_parent(path).map_err(error)
+}
+
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -120,14 +132,11 @@ impl OutputFolder {
     /// [`Error::Exists`] for a folder with something in it (unless `force`), or [`Error::Write`].
     pub fn begin(target: &Path, force: bool) -> Result<Self, Error> {
         let error = |source| Error::Write { path: target.to_owned(), source };
-        if target.exists() && !target.is_dir() {
-            return Err(error(io::Error::other("it is a file, expected a folder")));
-        }
+        check_folder(target)?;
         let full = target.is_dir() && fs::read_dir(target).map_err(error)?.next().is_some();
         if full && !force {
             return Err(Error::Exists(target.to_owned()));
         }
-        check_parent(target).map_err(error)?;
         let work = tempfile::Builder::new().prefix(".sartor-").tempdir_in(parent(target));
         let work = work.map_err(|it| error(of_the_system(&it)))?;
         Ok(OutputFolder { work, target: target.to_owned(), force })

@@ -27,6 +27,7 @@ mod progress;
 mod record;
 mod samples;
 mod session;
+mod train;
 
 pub use arrays::{Difference, Side, Tolerance, read_arrays};
 pub use compress::{Compressed, DEFAULT_DROP, Limits};
@@ -38,6 +39,7 @@ pub use model::Model;
 pub use progress::{Interrupt, Progress, Silent};
 pub use samples::{BoundSamples, fitted, from_array, to_array};
 pub use session::{PruneRequest, PruneResult, Session, Unit};
+pub use train::{Checkpoints, Every, Finetuned, Metrics, Start, Telling, TrainRequest};
 
 // The vocabulary of the crates below, as far as it is part of this face.
 pub use sartor_chip::{Chip, ChipError, LibraryEntry, NumberType, library};
@@ -53,4 +55,8 @@ pub use sartor_ir::{Graph, NodeId};
 pub use sartor_plan::quantization_scheme;
 pub use sartor_report::{
     Column, Record, Table, Terminal, Tone, format, to_html, to_json, to_terminal,
+};
+pub use sartor_train::{
+    BatchNorm, Config as TrainConfig, Decay, Distillation, Epoch, Keep, LastBatch, Loss, Mean,
+    Method, Objective, Schedule, Shape, Step as TrainStep, TrainError,
 };

@@ -15,6 +15,12 @@ pub trait Progress {
     /// `units` more are done.
     fn advance(&self, units: u64);
 
+    /// How the phase stands, in a few words.
+    fn note(&self, _words: &str) {}
+
+    /// A line that stays.
+    fn line(&self, _text: &str) {}
+
     /// The phase is over.
     fn end(&self);
 }

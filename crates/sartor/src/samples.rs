@@ -1,7 +1,7 @@
 //! Samples of a data set as the network's inputs.
 
 use sartor_compress::{CompressError, Samples};
-use sartor_data::{Batch, DataSet, NamedArray, Values};
+use sartor_data::{Augmentation, Batch, DataError, DataSet, NamedArray, Values};
 use sartor_engine::{Array, Data};
 use sartor_ir::{
     DType::{self, I16, U16, U32, U64},
@@ -87,11 +87,17 @@ impl BoundSamples {
     ) -> impl Iterator<Item = Result<(Vec<Array>, Option<Vec<usize>>), Error>> {
         self.set.batches(batch).map(|it| {
             self.interrupt.check()?;
-            let Batch { mut inputs, labels, .. } = it?;
-            let ports = self.order.iter().zip(&self.dtypes);
-            let arrays = ports.map(|(&at, &dtype)| fitted(take(&mut inputs[at]), dtype)).collect();
-            Ok((arrays, labels))
+            let batch = it?;
+            let labels = batch.labels.clone();
+            Ok((self.inputs(batch), labels))
         })
+    }
+
+    /// A batch as inputs of the network.
+    fn inputs(&self, batch: Batch) -> Vec<Array> {
+        let mut inputs = batch.inputs;
+        let ports = self.order.iter().zip(&self.dtypes);
+        ports.map(|(&at, &dtype)| fitted(take(&mut inputs[at]), dtype)).collect()
     }
 }
 
@@ -146,6 +152,25 @@ pub fn from_array(name: &str, array: &Array) -> NamedArray {
         Data::Bool(it) => Values::Bool(it.clone()),
     };
     NamedArray { name: Some(name.to_owned()), shape: array.shape.clone(), values }
+}
+
+impl sartor_train::Samples for BoundSamples {
+    fn len(&self) -> usize {
+        self.set.len()
+    }
+
+    fn read(
+        &self,
+        indices: &[usize],
+        augment: Option<&Augmentation>,
+    ) -> Result<sartor_train::Batch, DataError> {
+        let batch = match augment {
+            Some(it) => self.set.read_augmented(indices, it)?,
+            None => self.set.read(indices)?,
+        };
+        let labels = batch.labels.clone();
+        Ok(sartor_train::Batch { inputs: self.inputs(batch), labels })
+    }
 }
 
 impl Samples for BoundSamples {
