@@ -18,6 +18,7 @@ mod optimizer;
 mod planes;
 mod pool_train;
 mod scratch;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -28,15 +29,16 @@ mod vector;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 pub(crate) use batch_norm::{
-    BatchNorm, BatchStatistics, Into, activate_backward, batch_statistics, bias_gradient,
+    BatchNorm, BatchStatistics, Into, Target, activate_backward, bias_gradient,
 };
 pub(crate) use conv::{ConvShape, PackedConv};
 pub(crate) use conv_train::TrainConv;
 pub use elementwise::{Grid, abs_max, fake_quantize, min_max, quantize_i8, quantize_u8};
 pub(crate) use elementwise::{activate, activate_in_place, add, add_in_place};
-pub(crate) use matmul::{Strided, gemm};
+pub(crate) use matmul::{Strided, gemm, gemm_onto};
 pub use optimizer::{AdamW, Sgd, adamw_step, sgd_step};
-pub(crate) use pool_train::{global_average_backward, max_pool_backward};
+pub(crate) use pool_train::{global_average, global_average_backward, max_pool_backward};
+use shared::Shared;
 
 /// A set of instructions, poorest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

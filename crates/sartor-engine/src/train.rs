@@ -26,10 +26,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod check;
 mod dropout;
+mod fast;
 mod forward;
+mod fuse;
+mod kernels;
 mod parameters;
+mod pool;
 mod prepare;
+mod retention;
+mod rules;
 mod tape;
 #[cfg(test)]
 mod tests;
@@ -37,7 +44,7 @@ mod tests;
 use sartor_ir::ValueId;
 
 pub use parameters::{Gradients, Parameters, trainable};
-pub use tape::Tape;
+pub use tape::{StepTime, Tape};
 
 /// How `BatchNormalization` behaves while training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

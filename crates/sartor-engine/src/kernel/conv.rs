@@ -4,7 +4,7 @@ use sartor_ir::{Binary, Conv};
 
 use super::{Kernel, Prepared, Site, of_first};
 use crate::{
-    reference,
+    reference::{self, conv::Window},
     simd::{ConvShape, PackedConv, Tail},
     stage::Stage,
 };
@@ -31,27 +31,37 @@ pub(super) fn prepare(it: &Conv, site: &Site<'_>) -> Option<Prepared> {
 /// The geometry of a convolution over one or two spatial axes, from the shapes of its operands.
 pub(crate) fn plane_shape(it: &Conv, x: &[usize], w: &[usize], y: &[usize]) -> Option<ConvShape> {
     let axes = reference::windows(&it.spatial, w.get(2..)?, x.get(2..)?, y.get(2..)?).ok()?;
-    let unit =
-        reference::conv::Window { input: 1, output: 1, kernel: 1, stride: 1, dilation: 1, pad: 0 };
-    let (v, h) = match *axes.as_slice() {
-        [h] => (unit, h),
-        [v, h] => (v, h),
-        _ => return None,
-    };
-    Some(ConvShape {
-        batch: x[0],
-        in_channels: x[1],
-        in_h: v.input,
-        in_w: h.input,
-        out_channels: w[0],
-        out_h: v.output,
-        out_w: h.output,
-        kernel: (v.kernel, h.kernel),
-        strides: (v.stride, h.stride),
-        dilations: (v.dilation, h.dilation),
-        pads_begin: (v.pad, h.pad),
-        groups: it.group,
-    })
+    ConvShape::of_windows(&axes, (x[0], x[1], w[0]), it.group)
+}
+
+impl ConvShape {
+    /// The geometry over one or two axes, for so many images, input channels and output channels.
+    pub(crate) fn of_windows(
+        axes: &[Window],
+        (batch, in_channels, out_channels): (usize, usize, usize),
+        groups: usize,
+    ) -> Option<Self> {
+        let unit = Window { input: 1, output: 1, kernel: 1, stride: 1, dilation: 1, pad: 0 };
+        let (v, h) = match *axes {
+            [h] => (unit, h),
+            [v, h] => (v, h),
+            _ => return None,
+        };
+        Some(ConvShape {
+            batch,
+            in_channels,
+            in_h: v.input,
+            in_w: h.input,
+            out_channels,
+            out_h: v.output,
+            out_w: h.output,
+            kernel: (v.kernel, h.kernel),
+            strides: (v.stride, h.stride),
+            dilations: (v.dilation, h.dilation),
+            pads_begin: (v.pad, h.pad),
+            groups,
+        })
+    }
 }
 
 impl Kernel for ConvKernel {

@@ -1,21 +1,24 @@
 //! Batch normalization in training (Ioffe and Szegedy 2015; ONNX `BatchNormalization` with `training_mode`), with the
-//! addition and the activation that follow it: one pass for the statistics, one to write; two passes back.
+//! addition and the activation that follow it. A task has a few channels of all images, so that its second pass finds
+//! in the cache what the first one read.
 #![expect(
     unsafe_code,
-    reason = "calls loops that were compiled for instruction sets found at run time"
+    reason = "tasks write disjoint planes, by loops compiled for instruction sets found at run time"
 )]
 #![expect(
     clippy::inline_always,
     reason = "must become part of the loop that was compiled for a richer instruction set"
 )]
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::elementwise::leveled;
-use super::{Level, Tail, clamp, level};
+use super::{Level, Shared, Tail, clamp, level};
 
-/// Elements of one task.
-const TASK: usize = 1 << 14;
+/// Elements of one image in one task, where channels are small.
+const RUN: usize = 1 << 10;
 /// Independent lanes of a sum.
 const LANES: usize = 16;
 /// Elements after which the lanes go into double precision.
@@ -46,7 +49,70 @@ pub(crate) struct BatchNorm<'a> {
     pub(crate) tail: Tail,
 }
 
+/// Where a gradient goes.
+#[derive(Debug)]
+pub(crate) struct Into<'a> {
+    /// The elements.
+    pub(crate) values: &'a mut [f32],
+    /// Whether it is added to them.
+    pub(crate) accumulate: bool,
+}
+
+impl Into<'_> {
+    /// Makes zeros of the elements, unless it is added to them: for kernels that can only add.
+    pub(crate) fn start(&mut self) {
+        if !self.accumulate {
+            self.values.par_chunks_mut(TASK).for_each(|it| it.fill(0.0));
+            self.accumulate = true;
+        }
+    }
+}
+
+/// Where the gradient by the input of a normalization goes.
+#[derive(Debug)]
+pub(crate) enum Target<'a> {
+    /// Nobody asks for it.
+    None,
+    /// It takes the place of the gradient by the output.
+    Place,
+    /// To other memory.
+    Other(Into<'a>),
+}
+
+/// The planes of some channels in all images of [n, c, len].
+#[derive(Clone, Debug)]
+struct Block {
+    images: usize,
+    all: usize,
+    len: usize,
+    channels: Range<usize>,
+}
+
+impl Block {
+    /// Cuts a tensor by its shape.
+    fn cut((images, all, len): Normalized) -> impl IndexedParallelIterator<Item = Self> {
+        let width = (RUN / len.max(1)).clamp(1, all.max(1));
+        (0..all.div_ceil(width)).into_par_iter().map(move |at| {
+            let channels = at * width..all.min((at + 1) * width);
+            Self { images, all, len, channels }
+        })
+    }
+
+    /// Each plane's channel, counted from the first of the block, and its range; images outside.
+    #[inline(always)]
+    fn planes(&self) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
+        let Self { all, len, channels, .. } = self.clone();
+        (0..self.images).flat_map(move |n| {
+            (0..channels.len()).map(move |c| {
+                let at = (n * all + channels.start + c) * len;
+                (c, at..at + len)
+            })
+        })
+    }
+}
+
 /// Two sums in independent lanes, which go into double precision now and then.
+#[derive(Clone)]
 struct Sums {
     lanes: [[f32; LANES]; 2],
     total: [f64; 2],
@@ -62,6 +128,23 @@ impl Sums {
     /// Adds both parts of the term at each place of the inputs, which are of one length.
     #[inline(always)]
     fn add<const K: usize>(&mut self, inputs: [&[f32]; K], term: impl Fn([f32; K]) -> (f32, f32)) {
+        let len = inputs[0].len();
+        for start in (0..len).step_by(FLUSH) {
+            let end = len.min(start + FLUSH);
+            self.add_few(inputs.map(|it| &it[start..end]), &term);
+            self.count += end - start;
+            if self.count >= FLUSH {
+                self.flush();
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn add_few<const K: usize>(
+        &mut self,
+        inputs: [&[f32]; K],
+        term: impl Fn([f32; K]) -> (f32, f32),
+    ) {
         let [mut first, mut second] = self.lanes;
         let wholes = inputs.map(|it| it.as_chunks::<LANES>().0);
         for at in 0..wholes[0].len() {
@@ -79,10 +162,6 @@ impl Sums {
             second[lane] += b;
         }
         self.lanes = [first, second];
-        self.count += inputs[0].len();
-        if self.count >= FLUSH {
-            self.flush();
-        }
     }
 
     #[inline(always)]
@@ -94,49 +173,38 @@ impl Sums {
         self.count = 0;
     }
 
-    #[inline(always)]
     fn finish(mut self) -> (f64, f64) {
         self.flush();
         (self.total[0], self.total[1])
     }
 }
 
-/// Σ (x − shift) and Σ (x − shift)² over one channel: runs of `len` elements, `step` apart.
-#[inline(always)]
-fn moments_with(shift: f32, x: &[f32], len: usize, step: usize) -> (f64, f64) {
-    let mut sums = Sums::new();
-    for plane in x.chunks(step) {
-        for x in plane[..len].chunks(FLUSH) {
-            sums.add([x], |[x]| (x - shift, (x - shift) * (x - shift)));
-        }
-    }
-    sums.finish()
-}
-
 leveled! {
-    fn moments(shift: f32, x: &[f32], len: usize, step: usize) -> (f64, f64) {
-        moments_with(shift, x, len, step)
-    }
-}
-
-leveled! {
-    fn apply(factors: &[(f32, f32)], bounds: (f32, f32), len: usize, x: &[f32], y: &mut [f32]) {
-        for ((x, y), &(a, b)) in x.chunks(len).zip(y.chunks_mut(len)).zip(factors.iter().cycle()) {
-            for (x, y) in x.iter().zip(y) {
-                *y = clamp(x * a + b, bounds);
-            }
+    /// Σ (x − shift) and Σ (x − shift)² of each channel of a block, given its shifts.
+    fn moments(block: &Block, shifts: &[f32], x: &[f32], sums: &mut [Sums]) {
+        for (c, range) in block.planes() {
+            let shift = shifts[c];
+            sums[c].add([&x[range]], |[x]| (x - shift, (x - shift) * (x - shift)));
         }
     }
 }
 
 leveled! {
-    fn apply_onto(
-        factors: &[(f32, f32)], bounds: (f32, f32), len: usize, x: &[f32], r: &[f32], y: &mut [f32]
+    /// y = clamp(a · x + b + r), given (a, b) of each channel of a block.
+    fn apply(
+        block: &Block, factors: &[(f32, f32)], bounds: (f32, f32), x: &[f32], r: Option<&[f32]>, y: &Shared
     ) {
-        let planes = x.chunks(len).zip(r.chunks(len)).zip(y.chunks_mut(len));
-        for (((x, r), y), &(a, b)) in planes.zip(factors.iter().cycle()) {
-            for ((x, r), y) in x.iter().zip(r).zip(y) {
-                *y = clamp(x * a + b + r, bounds);
+        for (c, range) in block.planes() {
+            let (a, b) = factors[c];
+            // SAFETY: the planes of a block are those of one task.
+            let y = unsafe { y.slice(range.clone()) };
+            let x = &x[range.clone()];
+            match r {
+                None => y.iter_mut().zip(x).for_each(|(y, x)| *y = clamp(x * a + b, bounds)),
+                Some(r) => {
+                    let both = y.iter_mut().zip(x.iter().zip(&r[range]));
+                    both.for_each(|(y, (x, r))| *y = clamp(x * a + b + r, bounds));
+                }
             }
         }
     }
@@ -149,129 +217,113 @@ fn passes(y: f32, (low, high): (f32, f32)) -> bool {
 }
 
 leveled! {
-    /// Σ g and Σ g · (x − mean) over one channel, where g is dy behind the activation.
+    /// Σ g and Σ g · (x − mean) of each channel of a block, where g is dy behind the activation, which takes the place
+    /// of dy.
     fn gradient_sums(
-        mean: f32, bounds: Option<(f32, f32)>, x: &[f32], y: &[f32], dy: &[f32], len: usize, step: usize
-    ) -> (f64, f64) {
-        let mut sums = Sums::new();
-        for ((x, y), dy) in x.chunks(step).zip(y.chunks(step)).zip(dy.chunks(step)) {
-            for at in (0..len).step_by(FLUSH) {
-                let end = len.min(at + FLUSH);
-                let (x, y, dy) = (&x[at..end], &y[at..end], &dy[at..end]);
-                match bounds {
-                    None => sums.add([x, dy], |[x, g]| (g, g * (x - mean))),
-                    Some(bounds) => sums.add([x, y, dy], |[x, y, g]| {
-                        let g = if passes(y, bounds) { g } else { 0.0 };
-                        (g, g * (x - mean))
-                    }),
+        block: &Block, means: &[f32], bounds: Option<(f32, f32)>, x: &[f32], y: &[f32], dy: &Shared, sums: &mut [Sums]
+    ) {
+        for (c, range) in block.planes() {
+            let mean = means[c];
+            // SAFETY: the planes of a block are those of one task.
+            let dy = unsafe { dy.slice(range.clone()) };
+            if let Some(bounds) = bounds {
+                for (dy, y) in dy.iter_mut().zip(&y[range.clone()]) {
+                    *dy = if passes(*y, bounds) { *dy } else { 0.0 };
                 }
             }
+            sums[c].add([&x[range], dy], |[x, g]| (g, g * (x - mean)));
         }
-        sums.finish()
     }
 }
 
 leveled! {
-    /// dx = factors · (g, x, 1), or that added to `dx`, one plane of `len` elements after the other.
+    /// dx = factors · (g, x, 1), or that added to dx, given the factors of each channel of a block.
     fn spread(
-        factors: &[[f32; 3]], bounds: Option<(f32, f32)>, len: usize,
-        x: &[f32], y: &[f32], dy: &[f32], accumulate: bool, dx: &mut [f32]
+        block: &Block, factors: &[[f32; 3]], x: &[f32], dy: &Shared, dx: Option<(&Shared, bool)>
     ) {
-        let planes = x.chunks(len).zip(y.chunks(len)).zip(dy.chunks(len)).zip(dx.chunks_mut(len));
-        for ((((x, y), dy), dx), &[a, b, c]) in planes.zip(factors.iter().cycle()) {
-            let all = dx.iter_mut().zip(x.iter().zip(y.iter().zip(dy)));
-            match (bounds, accumulate) {
-                (None, false) => all.for_each(|(dx, (x, (_, g)))| *dx = g * a + (x * b + c)),
-                (None, true) => all.for_each(|(dx, (x, (_, g)))| *dx += g * a + (x * b + c)),
-                (Some(bounds), false) => all.for_each(|(dx, (x, (y, g)))| {
-                    *dx = if passes(*y, bounds) { *g } else { 0.0 } * a + (x * b + c);
-                }),
-                (Some(bounds), true) => all.for_each(|(dx, (x, (y, g)))| {
-                    *dx += if passes(*y, bounds) { *g } else { 0.0 } * a + (x * b + c);
-                }),
+        for (channel, range) in block.planes() {
+            let [a, b, c] = factors[channel];
+            // SAFETY: the planes of a block are those of one task.
+            let g = unsafe { dy.slice(range.clone()) };
+            let x = &x[range.clone()];
+            let Some((dx, accumulate)) = dx else {
+                g.iter_mut().zip(x).for_each(|(g, x)| *g = *g * a + (x * b + c));
+                continue;
+            };
+            // SAFETY: as above.
+            let dx = unsafe { dx.slice(range) };
+            let all = dx.iter_mut().zip(g.iter().zip(x));
+            if accumulate {
+                all.for_each(|(dx, (g, x))| *dx += g * a + (x * b + c));
+            } else {
+                all.for_each(|(dx, (g, x))| *dx = g * a + (x * b + c));
             }
         }
     }
 }
 
 leveled! {
-    fn pass_back(bounds: (f32, f32), y: &[f32], dy: &[f32], dx: &mut [f32]) {
-        for (dx, (y, dy)) in dx.iter_mut().zip(y.iter().zip(dy)) {
-            *dx = if passes(*y, bounds) { *dy } else { 0.0 };
+    fn pass_back(bounds: (f32, f32), y: &[f32], dy: &mut [f32]) {
+        for (dy, y) in dy.iter_mut().zip(y) {
+            *dy = if passes(*y, bounds) { *dy } else { 0.0 };
         }
     }
 }
 
-leveled! {
-    fn pass_back_onto(bounds: (f32, f32), y: &[f32], dy: &[f32], dx: &mut [f32]) {
-        for (dx, (y, dy)) in dx.iter_mut().zip(y.iter().zip(dy)) {
-            *dx += if passes(*y, bounds) { *dy } else { 0.0 };
-        }
-    }
-}
+/// Elements of one task of elementwise work.
+const TASK: usize = 1 << 14;
 
-/// dx = dy where the activation that gave y let it pass, else 0; or that added to `dx` if `accumulate`.
-pub(crate) fn activate_backward(
-    tail: Tail,
-    y: &[f32],
-    dy: &[f32],
-    accumulate: bool,
-    dx: &mut [f32],
-) {
-    assert!(y.len() == dx.len() && dy.len() == dx.len(), "gradient of equal lengths");
-    let bounds = tail.bounds();
-    let tasks = dx.par_chunks_mut(TASK).zip(y.par_chunks(TASK).zip(dy.par_chunks(TASK)));
-    if accumulate {
-        tasks.for_each(|(dx, (y, dy))| pass_back_onto(bounds, y, dy, dx));
-    } else {
-        tasks.for_each(|(dx, (y, dy))| pass_back(bounds, y, dy, dx));
+/// dy becomes 0 where the activation that gave y did not let its argument through; without activation y may be empty.
+pub(crate) fn activate_backward(tail: Tail, y: &[f32], dy: &mut [f32]) {
+    if tail != Tail::None {
+        assert_eq!(y.len(), dy.len(), "gradient of equal lengths");
+        let bounds = tail.bounds();
+        dy.par_chunks_mut(TASK)
+            .zip(y.par_chunks(TASK))
+            .for_each(|(dy, y)| pass_back(bounds, y, dy));
     }
 }
 
 /// db[c] += Σ dy over images and positions.
-pub(crate) fn bias_gradient((_, channels, len): Normalized, dy: &[f32], db: &mut [f32]) {
-    assert_eq!(db.len(), channels, "bias of {channels} channels");
-    if dy.is_empty() {
-        return;
-    }
-    db.par_iter_mut().enumerate().for_each(|(c, db)| {
-        *db += moments(0.0, &dy[c * len..], len, channels * len).0 as f32;
+pub(crate) fn bias_gradient(shape: Normalized, dy: &[f32], db: &mut [f32]) {
+    assert_eq!(db.len(), shape.1, "bias of {shape:?}");
+    assert_eq!(dy.len(), shape.0 * shape.1 * shape.2, "gradient of {shape:?}");
+    let db = Shared::new(db);
+    Block::cut(shape).for_each(|block| {
+        let mut sums = vec![Sums::new(); block.channels.len()];
+        moments(&block, &vec![0.0; sums.len()], dy, &mut sums);
+        // SAFETY: blocks have their own channels.
+        let db = unsafe { db.slice(block.channels) };
+        db.iter_mut().zip(sums).for_each(|(db, sums)| *db += sums.finish().0 as f32);
     });
 }
 
-/// Mean and variance of each channel of x [n, c, positions].
-pub(crate) fn batch_statistics((n, channels, len): Normalized, x: &[f32]) -> BatchStatistics {
-    assert_eq!(x.len(), n * channels * len, "input of {n} × {channels} × {len}");
-    if x.is_empty() {
-        return BatchStatistics { mean: vec![0.0; channels], variance: vec![0.0; channels] };
+/// Mean and variance of each channel of a block of x. Sums about a value near the mean lose nothing to cancellation.
+fn statistics(block: &Block, x: &[f32], mean: &mut [f32], variance: &mut [f32]) {
+    let mut sums = vec![Sums::new(); block.channels.len()];
+    let one = Block { images: block.images.min(1), ..block.clone() };
+    moments(&one, &vec![0.0; sums.len()], x, &mut sums);
+    let near: Vec<f32> =
+        sums.into_iter().map(|it| (it.finish().0 / block.len.max(1) as f64) as f32).collect();
+    let mut sums = vec![Sums::new(); near.len()];
+    moments(block, &near, x, &mut sums);
+    let count = (block.images * block.len).max(1) as f64;
+    for (c, sums) in sums.into_iter().enumerate() {
+        let (sum, squares) = sums.finish();
+        let off = sum / count;
+        mean[c] = (f64::from(near[c]) + off) as f32;
+        variance[c] = (squares / count - off * off).max(0.0) as f32;
     }
-    let count = (n * len) as f64;
-    let (mean, variance) = (0..channels)
-        .into_par_iter()
-        .map(|c| {
-            let x = &x[c * len..];
-            // Sums about a value near the mean lose nothing to cancellation.
-            let near = (moments(0.0, &x[..len], len, len).0 / len as f64) as f32;
-            let (sum, squares) = moments(near, x, len, channels * len);
-            let off = sum / count;
-            ((f64::from(near) + off) as f32, (squares / count - off * off).max(0.0) as f32)
-        })
-        .unzip();
-    BatchStatistics { mean, variance }
 }
 
 impl BatchNorm<'_> {
-    /// Planes of one task: a whole number of them.
-    fn planes(&self) -> usize {
-        (TASK / self.shape.2.max(1)).clamp(1, self.shape.1.max(1))
-    }
-
     /// 1 / sqrt(variance + epsilon).
-    fn inverse(&self, statistics: &BatchStatistics, c: usize) -> f32 {
-        (1.0 / (f64::from(statistics.variance[c]) + f64::from(self.epsilon)).sqrt()) as f32
+    fn inverse(&self, variance: f32) -> f64 {
+        1.0 / (f64::from(variance) + f64::from(self.epsilon)).sqrt()
     }
 
-    /// y = tail((x − mean) / sqrt(variance + epsilon) · scale + shift + residual).
+    /// y = tail((x − mean) / sqrt(variance + epsilon) · scale + shift + residual), by the statistics of x, which are
+    /// left in `statistics`, or by those there if they are `given`.
     ///
     /// # Panics
     /// If a slice does not have the length of the shape: a bug of the caller. So does the other.
@@ -279,97 +331,84 @@ impl BatchNorm<'_> {
         &self,
         x: &[f32],
         shift: &[f32],
-        statistics: &BatchStatistics,
+        (statistics, given): (&mut BatchStatistics, bool),
         residual: Option<&[f32]>,
         y: &mut [f32],
     ) {
         let (n, channels, len) = self.shape;
         assert!(x.len() == n * channels * len && y.len() == x.len(), "tensors of {:?}", self.shape);
         assert!(residual.is_none_or(|r| r.len() == y.len()), "residual of {:?}", self.shape);
-        if y.is_empty() {
-            return;
-        }
-        let factors: Vec<_> = (0..channels)
-            .map(|c| {
-                let a = self.scale[c] * self.inverse(statistics, c);
-                (a, shift[c] - statistics.mean[c] * a)
-            })
-            .collect();
-        let (planes, bounds) = (self.planes(), self.tail.bounds());
-        let image = |image: usize, y: &mut [f32]| {
-            let at = image * channels * len;
-            y.par_chunks_mut(planes * len).enumerate().for_each(|(part, y)| {
-                let factors = &factors[part * planes..];
-                let range = at + part * planes * len..at + part * planes * len + y.len();
-                match residual {
-                    None => apply(factors, bounds, len, &x[range], y),
-                    Some(r) => apply_onto(factors, bounds, len, &x[range.clone()], &r[range], y),
-                }
-            });
-        };
-        y.par_chunks_mut(channels * len).enumerate().for_each(|(n, y)| image(n, y));
+        statistics.mean.resize(channels, 0.0);
+        statistics.variance.resize(channels, 0.0);
+        let mean = Shared::new(&mut statistics.mean);
+        let variance = Shared::new(&mut statistics.variance);
+        let (y, bounds) = (Shared::new(y), self.tail.bounds());
+        Block::cut(self.shape).for_each(|block| {
+            let channels = block.channels.clone();
+            // SAFETY: blocks have their own channels.
+            let (mean, variance) =
+                unsafe { (mean.slice(channels.clone()), variance.slice(channels.clone())) };
+            if !given {
+                self::statistics(&block, x, mean, variance);
+            }
+            let factor = |(i, c): (usize, usize)| {
+                let a = f64::from(self.scale[c]) * self.inverse(variance[i]);
+                (a as f32, (f64::from(shift[c]) - f64::from(mean[i]) * a) as f32)
+            };
+            let factors: Vec<_> = channels.enumerate().map(factor).collect();
+            apply(&block, &factors, bounds, x, residual, &y);
+        });
     }
 
-    /// Gradients: `dx`, that of the residual, and what is added to `dscale` and `dshift`. `x` and `y` are those of the
-    /// forward run; `frozen` says that the statistics were given rather than those of `x`.
+    /// Gradients: that of the residual takes the place of `dy`, unless that of the input does; `dscale` and `dshift`
+    /// get theirs added. `x` and `y` are those of the forward run (`y` may be empty without activation); `given` says
+    /// that the statistics are not those of `x`.
     pub(crate) fn backward(
         &self,
-        (x, y, dy): (&[f32], &[f32], &[f32]),
-        statistics: &BatchStatistics,
-        frozen: bool,
-        dx: Into<'_>,
-        residual: Option<Into<'_>>,
-        (dscale, dshift): (&mut [f32], &mut [f32]),
+        (x, y, dy): (&[f32], &[f32], &mut [f32]),
+        (statistics, given): (&BatchStatistics, bool),
+        dx: Target<'_>,
+        (dscale, dshift): (Option<&mut [f32]>, Option<&mut [f32]>),
     ) {
         let (n, channels, len) = self.shape;
         let size = n * channels * len;
-        assert!(
-            x.len() == size && y.len() == size && dy.len() == size,
-            "tensors of {:?}",
-            self.shape
-        );
-        assert_eq!(dx.values.len(), size, "gradient of {:?}", self.shape);
-        if size == 0 {
-            return;
-        }
         let bounds = (self.tail != Tail::None).then(|| self.tail.bounds());
-        let step = channels * len;
-        let mut factors = vec![[0.0; 3]; channels];
-        factors.par_iter_mut().zip(dscale.par_iter_mut().zip(dshift)).enumerate().for_each(
-            |(c, (factors, (dscale, dshift)))| {
-                let (at, mean) = (c * len, statistics.mean[c]);
-                let (g, gx) = gradient_sums(mean, bounds, &x[at..], &y[at..], &dy[at..], len, step);
-                let inverse = f64::from(self.inverse(statistics, c));
-                *dscale += (gx * inverse) as f32;
-                *dshift += g as f32;
+        let seen = bounds.is_none() || y.len() == size;
+        assert!(x.len() == size && seen && dy.len() == size, "tensors of {:?}", self.shape);
+        let (dy, count) = (Shared::new(dy), (n * len) as f64);
+        let [dscale, dshift] = [dscale, dshift].map(|it| it.map(Shared::new));
+        let (wanted, other) = match dx {
+            Target::None => (false, None),
+            Target::Place => (true, None),
+            Target::Other(Into { values, accumulate }) => {
+                assert_eq!(values.len(), size, "gradient of {:?}", self.shape);
+                (true, Some((Shared::new(values), accumulate)))
+            }
+        };
+        Block::cut(self.shape).for_each(|block| {
+            let mut sums = vec![Sums::new(); block.channels.len()];
+            let means = &statistics.mean[block.channels.clone()];
+            gradient_sums(&block, means, bounds, x, y, &dy, &mut sums);
+            let mut factors = Vec::with_capacity(sums.len());
+            for (c, sums) in block.channels.clone().zip(sums) {
+                let ((g, gx), inverse) = (sums.finish(), self.inverse(statistics.variance[c]));
+                for (total, part) in [(&dscale, gx * inverse), (&dshift, g)] {
+                    if let Some(total) = total {
+                        // SAFETY: blocks have their own channels.
+                        let total = unsafe { total.slice(c..c + 1) };
+                        total[0] += part as f32;
+                    }
+                }
                 let a = f64::from(self.scale[c]) * inverse;
-                let count = (n * len) as f64;
-                let b = if frozen { 0.0 } else { -a * inverse * inverse * gx / count };
-                let shift = if frozen { 0.0 } else { -a * g / count - b * f64::from(mean) };
-                *factors = [a as f32, b as f32, shift as f32];
-            },
-        );
-        if let Some(Into { values, accumulate }) = residual {
-            activate_backward(self.tail, y, dy, accumulate, values);
-        }
-        let planes = self.planes();
-        dx.values.par_chunks_mut(step).enumerate().for_each(|(image, values)| {
-            values.par_chunks_mut(planes * len).enumerate().for_each(|(part, values)| {
-                let at = image * step + part * planes * len;
-                let range = at..at + values.len();
-                let (x, y, dy) = (&x[range.clone()], &y[range.clone()], &dy[range]);
-                let factors = &factors[part * planes..];
-                spread(factors, bounds, len, x, y, dy, dx.accumulate, values);
-            });
+                let b = if given { 0.0 } else { -a * inverse * inverse * gx / count };
+                let shift =
+                    if given { 0.0 } else { -a * g / count - b * f64::from(statistics.mean[c]) };
+                factors.push([a as f32, b as f32, shift as f32]);
+            }
+            if wanted {
+                let to = other.as_ref().map(|(dx, accumulate)| (dx, *accumulate));
+                spread(&block, &factors, x, &dy, to);
+            }
         });
     }
-}
-
-/// Where a gradient goes.
-#[derive(Debug)]
-pub(crate) struct Into<'a> {
-    /// The elements.
-    pub(crate) values: &'a mut [f32],
-    /// Whether it is added to them.
-    pub(crate) accumulate: bool,
 }

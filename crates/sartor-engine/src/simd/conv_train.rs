@@ -26,7 +26,7 @@ impl TrainConv {
         Self { shape: *shape, level, forward: None, input: None, weight: None }
     }
 
-    /// y [n, o, oh, ow] = tail(x [n, c, h, w] ∗ weights [o, c / groups, kh, kw] + bias [o]).
+    /// y [n, o, oh, ow] = tail(x [n, c, h, w] ∗ weights [o, c / groups, kh, kw] + bias [o] + residual [n, o, oh, ow]).
     ///
     /// # Panics
     /// If a slice does not have the length of its shape: a bug of the caller. So do the others.
@@ -34,14 +34,14 @@ impl TrainConv {
         &mut self,
         weights: &[f32],
         bias: Option<&[f32]>,
-        x: &[f32],
+        (x, residual): (&[f32], Option<&[f32]>),
         tail: Tail,
         y: &mut [f32],
     ) {
         let (level, shape) = (self.level, &self.shape);
         let forward = self.forward.get_or_insert_with(|| PackedConv::empty(level, shape));
         forward.pack(weights, bias);
-        forward.run(x, None, tail, y);
+        forward.run(x, residual, tail, y);
     }
 
     /// dx = gradient of the input, or dx += it if `accumulate`, given the weights and dy.

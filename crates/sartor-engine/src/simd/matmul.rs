@@ -31,6 +31,31 @@ pub(crate) fn gemm(
     bias: Option<&[f32]>,
     tail: Tail,
 ) {
+    product((m, n, k), a, b, c, false, &|c, column, width| finish(c, column, width, bias, tail));
+}
+
+/// `c += a · b`, of the sizes of [`gemm`].
+///
+/// # Panics
+/// As [`gemm`].
+pub(crate) fn gemm_onto(
+    sizes: (usize, usize, usize),
+    a: Strided<'_>,
+    b: Strided<'_>,
+    c: &mut [f32],
+) {
+    product(sizes, a, b, c, true, &|_, _, _| {});
+}
+
+/// `c = a · b`, or that added to it; `finish` then sees each block of whole rows with its first column and its width.
+fn product(
+    (m, n, k): (usize, usize, usize),
+    a: Strided<'_>,
+    b: Strided<'_>,
+    c: &mut [f32],
+    accumulate: bool,
+    finish: &(dyn Fn(&mut [f32], usize, usize) + Sync),
+) {
     if m == 0 || n == 0 {
         return;
     }
@@ -48,8 +73,8 @@ pub(crate) fn gemm(
             let m = c.len() / n;
             let a = Strided { data: &a.data[(first * a.row).min(a.data.len())..], ..a };
             // SAFETY: the asserts above bound every element of `a` and `b`; `c` holds `m` full rows.
-            unsafe { block((m, n, k), a, b, c.as_mut_ptr(), n) };
-            finish(c, 0, n, bias, tail);
+            unsafe { block((m, n, k), a, b, (c.as_mut_ptr(), n), accumulate) };
+            finish(c, 0, n);
         });
         return;
     }
@@ -63,10 +88,10 @@ pub(crate) fn gemm(
         // which lies inside its m × n elements.
         unsafe {
             let c = out.get().add(first);
-            block((m, width, k), a, b, c, n);
+            block((m, width, k), a, b, (c, n), accumulate);
             for row in 0..m {
                 let c = std::slice::from_raw_parts_mut(c.add(row * n), width);
-                finish(c, first, width, bias, tail);
+                finish(c, first, width);
             }
         }
     });
@@ -95,8 +120,8 @@ unsafe fn block(
     (m, n, k): (usize, usize, usize),
     a: Strided<'_>,
     b: Strided<'_>,
-    c: *mut f32,
-    c_row: usize,
+    (c, c_row): (*mut f32, usize),
+    accumulate: bool,
 ) {
     // SAFETY: passed on to the caller.
     unsafe {
@@ -107,14 +132,14 @@ unsafe fn block(
             c,
             1,
             c_row as isize,
-            false,
+            accumulate,
             a.data.as_ptr(),
             a.col as isize,
             a.row as isize,
             b.data.as_ptr(),
             b.col as isize,
             b.row as isize,
-            0.0,
+            1.0,
             1.0,
             false,
             false,

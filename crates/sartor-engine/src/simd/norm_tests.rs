@@ -1,6 +1,8 @@
 //! Normalization, activations, pools and optimizers of training against plain loops in double precision.
 
-use super::batch_norm::{BatchNorm, Into, activate_backward, batch_statistics, bias_gradient};
+use super::batch_norm::{
+    BatchNorm, BatchStatistics, Into, Target, activate_backward, bias_gradient,
+};
 use super::optimizer::{AdamW, Sgd, adamw_step, sgd_step};
 use super::pool_train::{global_average_backward, max_pool_backward};
 use super::tests::{bits, same_for_all_pools, values};
@@ -23,7 +25,9 @@ fn statistics_hold_far_from_zero() {
     for shape in SHAPES {
         let x: Vec<f32> =
             values(shape.0 * shape.1 * shape.2, 1).iter().map(|x| x + 1000.0).collect();
-        let found = batch_statistics(shape, &x);
+        let (scale, mut found, mut y) = (vec![1.0; shape.1], BatchStatistics::default(), x.clone());
+        let norm = BatchNorm { shape, scale: &scale, epsilon: 0.01, tail: Tail::None };
+        norm.forward(&x, &vec![0.0; shape.1], (&mut found, false), None, &mut y);
         for c in 0..shape.1 {
             let count = (shape.0 * shape.2) as f64;
             let mean = places(shape, c).map(|i| f64::from(x[i])).sum::<f64>() / count;
@@ -50,22 +54,22 @@ fn normalization_and_its_gradients_are_their_definition() {
         let (scale, shift) = (values(shape.1, 4), values(shape.1, 5));
         let start = values(count, 6);
         let norm = BatchNorm { shape, scale: &scale, epsilon: 0.01, tail };
-        let mut statistics = batch_statistics(shape, &x);
+        let mut statistics = BatchStatistics::default();
         if frozen {
             statistics.mean = values(shape.1, 7);
+            statistics.variance = values(shape.1, 8).iter().map(|it| it.abs()).collect();
         }
         let mut y = vec![f32::NAN; count];
-        norm.forward(&x, &shift, &statistics, Some(&r), &mut y);
-        let (mut dx, mut dr) = (start.clone(), start.clone());
+        norm.forward(&x, &shift, (&mut statistics, frozen), Some(&r), &mut y);
+        let (mut dx, mut dr, mut place) = (start.clone(), dy.clone(), dy.clone());
         let (mut dscale, mut dshift) = (vec![1.0; shape.1], vec![-1.0; shape.1]);
         norm.backward(
-            (&x, &y, &dy),
-            &statistics,
-            frozen,
-            Into { values: &mut dx, accumulate },
-            Some(Into { values: &mut dr, accumulate }),
-            (&mut dscale, &mut dshift),
+            (&x, &y, &mut dr),
+            (&statistics, frozen),
+            Target::Other(Into { values: &mut dx, accumulate }),
+            (Some(&mut dscale), Some(&mut dshift)),
         );
+        norm.backward((&x, &y, &mut place), (&statistics, frozen), Target::Place, (None, None));
         let (low, high) = tail.bounds();
         for c in 0..shape.1 {
             let inverse = 1.0 / (f64::from(statistics.variance[c]) + 0.01).sqrt();
@@ -80,9 +84,10 @@ fn normalization_and_its_gradients_are_their_definition() {
                 let expected = hat(i) * a + f64::from(shift[c]) + f64::from(r[i]);
                 close(y[i], expected.clamp(low.into(), high.into()), 4.0);
                 let before = if accumulate { f64::from(start[i]) } else { 0.0 };
-                close(dr[i], before + g(i), 1.0);
+                close(dr[i], g(i), 1.0);
                 let common = if frozen { 0.0 } else { (sum + hat(i) * dot) / all };
                 close(dx[i], before + a * inverse * (g(i) - common), 10.0);
+                close(place[i], a * inverse * (g(i) - common), 10.0);
             }
         }
     }
@@ -92,10 +97,11 @@ fn normalization_and_its_gradients_are_their_definition() {
 fn gradients_pass_activations_and_reach_biases() {
     let shape = (3, 7, 50);
     let (y, dy) = (values(1050, 1), values(1050, 2));
-    let mut dx = vec![1.0; 1050];
-    activate_backward(Tail::Relu, &y, &dy, true, &mut dx);
-    assert!((0..1050).all(|i| dx[i] == if y[i] > 0.0 { 1.0 + dy[i] } else { 1.0 }));
-    activate_backward(Tail::Clip(-0.5, 0.5), &y, &dy, false, &mut dx);
+    let mut dx = dy.clone();
+    activate_backward(Tail::Relu, &y, &mut dx);
+    assert!((0..1050).all(|i| dx[i] == if y[i] > 0.0 { dy[i] } else { 0.0 }));
+    let mut dx = dy.clone();
+    activate_backward(Tail::Clip(-0.5, 0.5), &y, &mut dx);
     assert!((0..1050).all(|i| dx[i] == if y[i].abs() < 0.5 { dy[i] } else { 0.0 }));
     let mut db = vec![2.0; 7];
     bias_gradient(shape, &dy, &mut db);
@@ -165,13 +171,12 @@ fn normalization_does_not_depend_on_threads() {
     let (scale, shift) = (values(40, 3), values(40, 4));
     same_for_all_pools(|| {
         let norm = BatchNorm { shape, scale: &scale, epsilon: 0.01, tail: Tail::Relu };
-        let statistics = batch_statistics(shape, &x);
-        let (mut y, mut dx) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+        let mut statistics = BatchStatistics::default();
+        let (mut y, mut dx) = (vec![0.0; x.len()], dy.clone());
         let (mut dscale, mut dshift) = (vec![0.0; 40], vec![0.0; 40]);
-        norm.forward(&x, &shift, &statistics, None, &mut y);
-        let into = Into { values: &mut dx, accumulate: false };
-        let sums = (&mut dscale[..], &mut dshift[..]);
-        norm.backward((&x, &y, &dy), &statistics, false, into, None, sums);
+        norm.forward(&x, &shift, (&mut statistics, false), None, &mut y);
+        let sums = (Some(&mut dscale[..]), Some(&mut dshift[..]));
+        norm.backward((&x, &y, &mut dx), (&statistics, false), Target::Place, sums);
         (bits(&y), bits(&dx), bits(&dscale), bits(&dshift))
     });
 }

@@ -4,6 +4,25 @@ use rayon::prelude::*;
 
 use super::conv::ConvShape;
 
+/// y = the mean of each plane of `positions` (`GlobalAveragePool`).
+pub(crate) fn global_average(positions: usize, x: &[f32], y: &mut [f32]) {
+    assert_eq!(x.len(), y.len() * positions, "planes of {positions}");
+    if x.is_empty() {
+        return;
+    }
+    let least = ((1 << 14) / positions).max(1);
+    y.par_iter_mut().zip(x.par_chunks(positions)).with_min_len(least).for_each(|(y, x)| {
+        let mut lanes = [0.0_f32; 16];
+        let (whole, rest) = x.as_chunks::<16>();
+        for x in whole {
+            lanes.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
+        }
+        lanes.iter_mut().zip(rest).for_each(|(sum, x)| *sum += x);
+        let sum: f64 = lanes.iter().map(|&it| f64::from(it)).sum();
+        *y = (sum / positions as f64) as f32;
+    });
+}
+
 /// dx = dy / positions at each of the positions of each plane (gradient of `GlobalAveragePool`), or that added to `dx`.
 pub(crate) fn global_average_backward(
     positions: usize,

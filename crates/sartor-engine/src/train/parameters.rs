@@ -169,6 +169,11 @@ impl Gradients {
         &self.buffers[i]
     }
 
+    /// The gradient of parameter `i`, to be taken and put back.
+    pub(super) fn buffer(&mut self, i: usize) -> &mut Vec<f32> {
+        &mut self.buffers[i]
+    }
+
     /// As [`Gradients::get`], to change.
     pub fn get_mut(&mut self, i: usize) -> &mut [f32] {
         &mut self.buffers[i]

@@ -1,13 +1,16 @@
 //! From a graph to the steps of a tape.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use sartor_ir::{DType, Fact, Graph, Node, NodeId, Op, ValueId, infer_facts};
+use sartor_ir::{DType, Fact, Graph, Node, NodeId, Op, TensorType, ValueId, infer_facts};
 
 use super::{
     BatchNormMode, TapeOptions,
+    fuse::{Values, fuse},
     parameters::statistics,
-    tape::{Input, Role, Source, Step, Tape},
+    pool::Pool,
+    retention::Retention,
+    tape::{Input, Kept, Role, Source, Step, Tape},
 };
 use crate::{
     Array, EngineError, Unsupported, array::storage, error::node_name, reference, support,
@@ -17,6 +20,7 @@ pub(super) fn prepare(
     graph: &Graph,
     shapes: &[Vec<usize>],
     options: &TapeOptions,
+    fast: bool,
 ) -> Result<Tape, EngineError> {
     let types = support::input_types(graph, shapes)?;
     let facts = infer_facts(graph, &types)?;
@@ -33,7 +37,7 @@ pub(super) fn prepare(
     for id in it.live_nodes() {
         it.add(graph.node(id))?;
     }
-    it.finish(shapes)
+    it.finish(shapes, fast)
 }
 
 struct Preparation<'a> {
@@ -128,6 +132,7 @@ impl Preparation<'_> {
             outputs: node.outputs.iter().map(|it| it.map(ValueId::index)).collect(),
             dtypes: self.dtypes(node),
             wanted,
+            fast: None,
         });
         Ok(())
     }
@@ -189,7 +194,7 @@ impl Preparation<'_> {
         Ok(())
     }
 
-    fn finish(self, shapes: &[Vec<usize>]) -> Result<Tape, EngineError> {
+    fn finish(mut self, shapes: &[Vec<usize>], fast: bool) -> Result<Tape, EngineError> {
         for step in &self.steps {
             for &read in step.inputs.iter().flatten() {
                 self.defined(read)?;
@@ -198,6 +203,58 @@ impl Preparation<'_> {
         for id in self.graph.outputs() {
             self.defined(id.index())?;
         }
+        let inputs = self.inputs(shapes)?;
+        let marks = |lists: &[&[ValueId]]| {
+            let mut marks = vec![false; self.sources.len()];
+            lists.iter().copied().flatten().for_each(|it| marks[it.index()] = true);
+            marks
+        };
+        let watched = marks(&[&self.options.watch]);
+        let pinned = marks(&[&self.options.watch, self.graph.outputs()]);
+        let types = || self.facts.iter().map(|it| it.as_ref().map(|it| &it.ty));
+        let extents: Vec<_> = types().map(|it| it.and_then(TensorType::dims)).collect();
+        let mut steps = std::mem::take(&mut self.steps);
+        if fast {
+            let dtypes: Vec<_> = types().map(|it| it.map(|it| it.dtype)).collect();
+            steps = fuse(
+                steps,
+                &Values {
+                    shapes: &extents,
+                    dtypes: &dtypes,
+                    sources: &self.sources,
+                    pinned: &pinned,
+                    watched: &watched,
+                },
+            );
+        }
+        let retention = Retention::new(&steps, &pinned, &watched);
+        let none: Vec<Option<Array>> = vec![None; self.sources.len()];
+        Ok(Tape {
+            inputs,
+            outputs: self.graph.outputs().iter().map(|it| it.index()).collect(),
+            active: self.active,
+            parameters: self.options.parameters.clone(),
+            statistics: self.statistics,
+            shapes: extents,
+            watched,
+            retention,
+            seed: self.options.seed,
+            runs: 0,
+            ready: false,
+            given: Vec::new(),
+            values: none.clone(),
+            gradients: none,
+            kept: steps.iter().map(|_| Kept::Nothing).collect(),
+            times: vec![[Duration::ZERO; 2]; steps.len()],
+            sources: self.sources,
+            steps,
+            pool: Pool::default(),
+            held: 0,
+            peak: 0,
+        })
+    }
+
+    fn inputs(&self, shapes: &[Vec<usize>]) -> Result<Vec<Input>, EngineError> {
         let mut inputs = Vec::with_capacity(shapes.len());
         for (&id, shape) in self.graph.inputs().iter().zip(shapes) {
             let value = self.graph.value(id);
@@ -208,16 +265,7 @@ impl Preparation<'_> {
             };
             inputs.push(Input { name, dtype, shape: shape.clone() });
         }
-        let index = |list: &[ValueId]| list.iter().map(|it| it.index()).collect();
-        Ok(Tape::new(
-            inputs,
-            index(self.graph.outputs()),
-            self.sources,
-            self.active,
-            self.steps,
-            self.options,
-            self.statistics,
-        ))
+        Ok(inputs)
     }
 
     fn defined(&self, index: usize) -> Result<(), EngineError> {

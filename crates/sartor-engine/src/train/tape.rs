@@ -1,43 +1,60 @@
 //! The tape: a graph prepared for training, and its runs.
 
+use std::time::{Duration, Instant};
+
 use sartor_ir::{BatchNormalization, DType, Graph, Op, ValueId};
 
 use super::{
-    Gradients, Parameters, TapeOptions, dropout, forward, parameters::floats_mut, prepare,
+    Gradients, Parameters, TapeOptions, fast::Fast, parameters::floats_mut, pool::Pool, prepare,
+    retention::Retention,
 };
-use crate::{
-    Array, EngineError,
-    gradient::{
-        self, Context,
-        norm::{self, BatchStatistics},
-    },
-    reference,
-};
+use crate::{Array, EngineError, gradient::norm};
 
 /// A graph prepared for training at given input shapes. One step is [`Tape::forward`], then
 /// [`Tape::backward`].
 #[derive(Debug)]
 pub struct Tape {
-    inputs: Vec<Input>,
-    outputs: Vec<usize>,
-    sources: Vec<Source>,
-    active: Vec<bool>,
-    steps: Vec<Step>,
-    parameters: Vec<ValueId>,
-    statistics: Vec<ValueId>,
-    watch: Vec<usize>,
-    seed: u64,
+    pub(super) inputs: Vec<Input>,
+    pub(super) outputs: Vec<usize>,
+    pub(super) sources: Vec<Source>,
+    pub(super) active: Vec<bool>,
+    pub(super) steps: Vec<Step>,
+    pub(super) parameters: Vec<ValueId>,
+    pub(super) statistics: Vec<ValueId>,
+    /// Shapes of the values, where they are known.
+    pub(super) shapes: Vec<Option<Vec<usize>>>,
+    pub(super) watched: Vec<bool>,
+    pub(super) retention: Retention,
+    pub(super) seed: u64,
     /// Forward passes so far.
-    runs: u64,
+    pub(super) runs: u64,
     /// Whether a forward pass waits for its backward pass.
-    ready: bool,
-    given: Vec<Array>,
-    values: Vec<Option<Array>>,
-    gradients: Vec<Option<Array>>,
-    /// What a step keeps for its backward pass beside its in- and outputs.
-    kept: Vec<Kept>,
-    held: usize,
-    peak: usize,
+    pub(super) ready: bool,
+    pub(super) given: Vec<Array>,
+    pub(super) values: Vec<Option<Array>>,
+    pub(super) gradients: Vec<Option<Array>>,
+    /// What a step by the readable rules keeps for its backward pass beside its in- and outputs.
+    pub(super) kept: Vec<Kept>,
+    pub(super) pool: Pool,
+    /// Bytes of values and gradients.
+    pub(super) held: usize,
+    pub(super) peak: usize,
+    pub(super) times: Vec<[Duration; 2]>,
+}
+
+/// Where the time of training went: one step of the tape, over all runs so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepTime {
+    /// The node, the first one where several are one step.
+    pub node: String,
+    /// Its operator.
+    pub op: String,
+    /// Whether a fast kernel does it.
+    pub fast: bool,
+    /// Forward runs.
+    pub forward: Duration,
+    /// Backward runs.
+    pub backward: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -74,8 +91,8 @@ pub(super) enum Role {
     },
 }
 
-/// A node at work.
-#[derive(Clone, Debug)]
+/// A node at work, or several that were fused.
+#[derive(Debug)]
 pub(super) struct Step {
     pub(super) node: String,
     pub(super) role: Role,
@@ -85,13 +102,15 @@ pub(super) struct Step {
     pub(super) dtypes: Vec<DType>,
     /// Which inputs get a gradient.
     pub(super) wanted: Vec<bool>,
+    /// Its kernel; without one the readable rules serve.
+    pub(super) fast: Option<Box<dyn Fast>>,
 }
 
 #[derive(Clone, Debug)]
-enum Kept {
+pub(super) enum Kept {
     Nothing,
     Mask(Vec<f32>),
-    Statistics(BatchStatistics),
+    Statistics(norm::BatchStatistics),
 }
 
 impl Tape {
@@ -106,38 +125,20 @@ impl Tape {
         shapes: &[Vec<usize>],
         options: &TapeOptions,
     ) -> Result<Tape, EngineError> {
-        prepare::prepare(graph, shapes, options)
+        prepare::prepare(graph, shapes, options, true)
     }
 
-    pub(super) fn new(
-        inputs: Vec<Input>,
-        outputs: Vec<usize>,
-        sources: Vec<Source>,
-        active: Vec<bool>,
-        steps: Vec<Step>,
+    /// As [`Tape::prepare`], with every step by the readable rules of [`crate::gradient`]: slow, and the oracle
+    /// against which the fast steps are tested.
+    ///
+    /// # Errors
+    /// As [`Tape::prepare`].
+    pub fn prepare_readable(
+        graph: &Graph,
+        shapes: &[Vec<usize>],
         options: &TapeOptions,
-        statistics: Vec<ValueId>,
-    ) -> Self {
-        let (values, kept) = (vec![None; sources.len()], vec![Kept::Nothing; steps.len()]);
-        Tape {
-            inputs,
-            outputs,
-            active,
-            steps,
-            parameters: options.parameters.clone(),
-            statistics,
-            watch: options.watch.iter().map(|it| it.index()).collect(),
-            seed: options.seed,
-            runs: 0,
-            ready: false,
-            given: Vec::new(),
-            gradients: values.clone(),
-            values,
-            kept,
-            sources,
-            held: 0,
-            peak: 0,
-        }
+    ) -> Result<Tape, EngineError> {
+        prepare::prepare(graph, shapes, options, false)
     }
 
     /// Runs forward as training does: `BatchNormalization` by the tape's mode, `Dropout` at work. Keeps
@@ -152,34 +153,45 @@ impl Tape {
     ) -> Result<Vec<Array>, EngineError> {
         self.check_parameters(parameters)?;
         self.check_inputs(inputs)?;
-        self.ready = false;
-        self.values.iter_mut().chain(&mut self.gradients).for_each(|it| *it = None);
-        self.given = inputs.to_vec();
-        self.held = 0;
+        self.begin(inputs);
         for at in 0..self.steps.len() {
-            let (made, kept) = self
-                .compute(at, parameters)
-                .map_err(|problem| self.failure(at, parameters, problem))?;
-            if let (Role::BatchNorm { it, mean, var }, Kept::Statistics(batch)) =
-                (&self.steps[at].role, &kept)
-            {
-                let count = made.first().map_or(0, Array::len) / batch.mean.len().max(1);
-                update(it, parameters, (*mean, *var), batch, count);
+            let start = Instant::now();
+            if self.steps[at].fast.is_some() {
+                self.run_fast(at, parameters);
+            } else {
+                self.run_rule(at, parameters)?;
             }
-            self.kept[at] = kept;
-            for (i, array) in made.into_iter().enumerate() {
-                if let Some(Some(index)) = self.steps[at].outputs.get(i) {
-                    self.held += array.len() * size_of::<f32>();
-                    self.values[*index] = Some(array);
-                }
+            self.note_peak();
+            for i in 0..self.retention.forward[at].len() {
+                self.release_value(self.retention.forward[at][i]);
             }
-            self.peak = self.peak.max(self.held);
+            self.times[at][0] += start.elapsed();
         }
         self.runs += 1;
         self.ready = true;
         let output = |&it: &usize| self.array(it, parameters).cloned();
         let missing = || EngineError::Training("an output was not made".to_owned());
         self.outputs.iter().map(|it| output(it).ok_or_else(missing)).collect()
+    }
+
+    /// Forgets the last run and takes the inputs of the next.
+    fn begin(&mut self, inputs: &[Array]) {
+        self.ready = false;
+        for index in 0..self.values.len() {
+            self.release_value(index);
+            self.release_gradient(index);
+        }
+        self.pool.next_run();
+        if self.given.len() != inputs.len() {
+            self.given = inputs.to_vec();
+            return;
+        }
+        for (own, given) in self.given.iter_mut().zip(inputs) {
+            match (own.as_f32().is_some(), given.as_f32()) {
+                (true, Some(given)) => floats_mut(own).copy_from_slice(given),
+                _ => own.clone_from(given),
+            }
+        }
     }
 
     /// Adds d loss / d parameter to `gradients`, from d loss / d output for each graph output (`None` for
@@ -197,27 +209,29 @@ impl Tape {
         self.check_parameters(parameters)?;
         self.check_gradients(parameters, output_gradients, gradients)?;
         self.ready = false;
-        for (&index, gradient) in self.outputs.clone().iter().zip(output_gradients) {
+        for (i, gradient) in output_gradients.iter().enumerate() {
             if let Some(gradient) = gradient {
-                self.receive(index, gradient.clone(), gradients);
+                self.receive(self.outputs[i], gradient.clone(), gradients);
             }
         }
         for at in (0..self.steps.len()).rev() {
-            let made = self
-                .differentiate(at, parameters)
-                .map_err(|problem| self.failure(at, parameters, problem))?;
-            for (i, array) in made.into_iter().enumerate() {
-                if let (Some(array), Some(Some(index))) = (array, self.steps[at].inputs.get(i)) {
-                    self.receive(*index, array, gradients);
+            let start = Instant::now();
+            if self.steps[at].fast.is_some() {
+                self.differentiate_fast(at, parameters, gradients);
+            } else {
+                self.differentiate_rule(at, parameters, gradients)?;
+            }
+            for i in 0..self.steps[at].outputs.len() {
+                if let Some(index) = self.steps[at].outputs[i]
+                    && !self.watched[index]
+                {
+                    self.release_gradient(index);
                 }
             }
-            self.kept[at] = Kept::Nothing;
-            for &index in self.steps[at].outputs.iter().flatten() {
-                if !self.watch.contains(&index) {
-                    self.gradients[index] = None;
-                    self.values[index] = None;
-                }
+            for i in 0..self.retention.backward[at].len() {
+                self.release_value(self.retention.backward[at][i]);
             }
+            self.times[at][1] += start.elapsed();
         }
         Ok(())
     }
@@ -241,12 +255,29 @@ impl Tape {
         self.gradients.get(id.index())?.as_ref()
     }
 
-    /// Bytes of the values and gradients that a step has held at once at most.
+    /// Bytes of the values and gradients that a step has held at once at most, with what is kept for the
+    /// next ones.
     pub fn peak_memory_bytes(&self) -> usize {
         self.peak
     }
 
-    fn array<'a>(&'a self, index: usize, parameters: &'a Parameters) -> Option<&'a Array> {
+    /// Where the time went, by step in the order in which they run.
+    pub fn times(&self) -> Vec<StepTime> {
+        let one = |(step, &[forward, backward]): (&Step, &[Duration; 2])| StepTime {
+            node: step.node.clone(),
+            op: step.op.name().to_owned(),
+            fast: step.fast.is_some(),
+            forward,
+            backward,
+        };
+        self.steps.iter().zip(&self.times).map(one).collect()
+    }
+
+    pub(super) fn array<'a>(
+        &'a self,
+        index: usize,
+        parameters: &'a Parameters,
+    ) -> Option<&'a Array> {
         match &self.sources[index] {
             Source::None => None,
             Source::Constant(array) => Some(array),
@@ -257,180 +288,51 @@ impl Tape {
         }
     }
 
-    fn operands<'a>(&'a self, at: usize, parameters: &'a Parameters) -> Vec<Option<&'a Array>> {
-        let one = |it: &Option<usize>| it.and_then(|it| self.array(it, parameters));
-        self.steps[at].inputs.iter().map(one).collect()
+    pub(super) fn set_value(&mut self, index: usize, array: Array) {
+        self.held += bytes(&array);
+        self.values[index] = Some(array);
     }
 
-    fn compute(&self, at: usize, parameters: &Parameters) -> Result<(Vec<Array>, Kept), String> {
-        let (step, inputs) = (&self.steps[at], self.operands(at, parameters));
-        match &step.role {
-            Role::Plain => {
-                forward::evaluate(&step.op, &inputs, &step.dtypes).map(|it| (it, Kept::Nothing))
-            }
-            Role::BatchNorm { it, .. } => {
-                let [x, scale, shift] = [0, 1, 2].map(|i| inputs.get(i).copied().flatten());
-                let (Some(x), Some(scale), Some(shift)) = (x, scale, shift) else {
-                    return Err("an input is missing".to_owned());
-                };
-                let (scale, shift) = (gradient::floats(scale), gradient::floats(shift));
-                let (y, statistics) = norm::batch_norm_train(it, x, &scale, &shift);
-                Ok((vec![y], Kept::Statistics(statistics)))
-            }
-            Role::Dropout => {
-                let x = inputs.first().copied().flatten().ok_or("input 0 is missing")?;
-                let stream = self.runs.wrapping_mul(self.steps.len() as u64) + at as u64;
-                let mask = dropout::mask(x.len(), dropout::ratio(&inputs)?, self.seed, stream);
-                let values = gradient::floats(x);
-                let y = values.iter().zip(&mask).map(|(x, factor)| x * factor).collect();
-                let stays = mask.iter().map(|&it| it != 0.0).collect();
-                let stays = Array { shape: x.shape.clone(), data: crate::Data::Bool(stays) };
-                Ok((vec![Array::f32(&x.shape, y), stays], Kept::Mask(mask)))
-            }
+    pub(super) fn set_gradient(&mut self, index: usize, array: Array) {
+        self.held += bytes(&array);
+        self.gradients[index] = Some(array);
+    }
+
+    pub(super) fn take_gradient(&mut self, index: usize) -> Option<Array> {
+        let array = self.gradients[index].take()?;
+        self.held -= bytes(&array);
+        Some(array)
+    }
+
+    fn release_value(&mut self, index: usize) {
+        if let Some(array) = self.values[index].take() {
+            self.held -= bytes(&array);
+            self.pool.give_array(array);
         }
     }
 
-    fn differentiate(
+    pub(super) fn release_gradient(&mut self, index: usize) {
+        if let Some(array) = self.take_gradient(index) {
+            self.pool.give_array(array);
+        }
+    }
+
+    pub(super) fn note_peak(&mut self) {
+        self.peak = self.peak.max(self.held + self.pool.bytes());
+    }
+
+    /// Moves the running statistics behind step `at` towards those of its batch.
+    pub(super) fn follow(
         &self,
         at: usize,
-        parameters: &Parameters,
-    ) -> Result<Vec<Option<Array>>, String> {
+        parameters: &mut Parameters,
+        (batch_mean, batch_variance): (&[f32], &[f32]),
+    ) {
         let step = &self.steps[at];
-        let gradients: Vec<Option<&Array>> =
-            step.outputs.iter().map(|it| it.and_then(|it| self.gradients[it].as_ref())).collect();
-        if gradients.iter().all(Option::is_none) || !step.wanted.contains(&true) {
-            return Ok(Vec::new());
-        }
-        let inputs = self.operands(at, parameters);
-        match (&self.kept[at], gradients.first().copied().flatten()) {
-            (Kept::Mask(mask), Some(g)) => {
-                let dy = gradient::floats(g);
-                let dx = dy.iter().zip(mask).map(|(g, factor)| g * factor).collect();
-                Ok(vec![Some(Array::f32(&g.shape, dx))])
-            }
-            (Kept::Statistics(statistics), Some(g)) => {
-                let (Some(Some(x)), Some(Some(scale))) = (inputs.first(), inputs.get(1)) else {
-                    return Err("an input is missing".to_owned());
-                };
-                let scale = gradient::floats(scale);
-                let made = norm::batch_norm_train_backward(x, &scale, statistics, g);
-                let wanted = made.into_iter().zip(&step.wanted);
-                Ok(wanted.map(|(it, wanted)| wanted.then_some(it)).collect())
-            }
-            _ => {
-                let output = |it: &Option<usize>| it.and_then(|it| self.values[it].as_ref());
-                let outputs: Vec<_> = step.outputs.iter().map(output).collect();
-                let context = Context {
-                    inputs: &inputs,
-                    outputs: &outputs,
-                    gradients: &gradients,
-                    wanted: &step.wanted,
-                };
-                gradient::backward(&step.op, &context)
-            }
-        }
-    }
-
-    /// Adds a contribution to the gradient of a value.
-    fn receive(&mut self, index: usize, array: Array, gradients: &mut Gradients) {
-        if let Source::Parameter(i) = self.sources[index] {
-            let total = gradients.get_mut(i);
-            total.iter_mut().zip(gradient::floats(&array).iter()).for_each(|(sum, it)| *sum += it);
-        }
-        let keeps = match self.sources[index] {
-            Source::Parameter(_) | Source::Input(_) => self.watch.contains(&index),
-            _ => self.active[index],
-        };
-        if !keeps {
-            return;
-        }
-        match &mut self.gradients[index] {
-            Some(total) => {
-                let part = gradient::floats(&array);
-                floats_mut(total).iter_mut().zip(part.iter()).for_each(|(sum, it)| *sum += it);
-            }
-            empty => *empty = Some(array),
-        }
-    }
-
-    fn failure(&self, at: usize, parameters: &Parameters, problem: String) -> EngineError {
-        EngineError::Kernel {
-            node: self.steps[at].node.clone(),
-            op: self.steps[at].op.name().to_owned(),
-            shapes: reference::shapes_of(&self.operands(at, parameters)),
-            problem,
-        }
-    }
-
-    fn check_parameters(&self, parameters: &Parameters) -> Result<(), EngineError> {
-        if parameters.ids == self.parameters && parameters.statistics == self.statistics {
-            return Ok(());
-        }
-        Err(EngineError::Training(format!(
-            "the tape was prepared for {} parameters and {} running statistics, these are others \
-             ({} and {}); make them from the same graph and ids",
-            self.parameters.len(),
-            self.statistics.len(),
-            parameters.ids.len(),
-            parameters.statistics.len()
-        )))
-    }
-
-    fn check_inputs(&self, inputs: &[Array]) -> Result<(), EngineError> {
-        if inputs.len() != self.inputs.len() {
-            let (expected, found) = (self.inputs.len(), inputs.len());
-            return Err(EngineError::InputCount { expected, found });
-        }
-        for (given, wanted) in inputs.iter().zip(&self.inputs) {
-            let name = wanted.name.clone();
-            if given.dtype() != wanted.dtype {
-                let (expected, found) = (wanted.dtype, given.dtype());
-                return Err(EngineError::InputType { name, expected, found });
-            }
-            // The fields of an array are public: its length is checked with its shape.
-            if given.shape != wanted.shape || given.len() != wanted.shape.iter().product::<usize>()
-            {
-                let expected = format!("{:?}", wanted.shape);
-                return Err(EngineError::InputShape { name, expected, found: given.shape.clone() });
-            }
-        }
-        Ok(())
-    }
-
-    fn check_gradients(
-        &self,
-        parameters: &Parameters,
-        output_gradients: &[Option<Array>],
-        gradients: &Gradients,
-    ) -> Result<(), EngineError> {
-        let refuse = |it: String| Err(EngineError::Training(it));
-        if !self.ready {
-            return refuse("a backward pass needs a forward pass of its own before it".to_owned());
-        }
-        let same = (0..parameters.len()).all(|i| {
-            gradients.len() == parameters.len() && gradients.get(i).len() == parameters.get(i).len()
-        });
-        if !same {
-            return refuse("the gradients are not those of these parameters".to_owned());
-        }
-        if output_gradients.len() != self.outputs.len() {
-            let (found, expected) = (output_gradients.len(), self.outputs.len());
-            return refuse(format!("{found} output gradients for {expected} outputs"));
-        }
-        for (i, (&index, gradient)) in self.outputs.iter().zip(output_gradients).enumerate() {
-            let (Some(gradient), Some(output)) = (gradient, self.array(index, parameters)) else {
-                continue;
-            };
-            if gradient.shape != output.shape || gradient.as_f32().is_none() {
-                return refuse(format!(
-                    "the gradient of output {i} must be f32 {:?}, found {} {:?}",
-                    output.shape,
-                    gradient.dtype(),
-                    gradient.shape
-                ));
-            }
-        }
-        Ok(())
+        let Role::BatchNorm { it, mean, var } = &step.role else { return };
+        let shape = step.inputs.first().copied().flatten().and_then(|it| self.shapes[it].as_ref());
+        let count = shape.map_or(0, |it| it.iter().product()) / batch_mean.len().max(1);
+        update(it, parameters, (*mean, *var), (batch_mean, batch_variance), count);
     }
 }
 
@@ -442,7 +344,7 @@ fn update(
     it: &BatchNormalization,
     parameters: &mut Parameters,
     (mean, var): (usize, usize),
-    batch: &BatchStatistics,
+    (batch_mean, batch_variance): (&[f32], &[f32]),
     count: usize,
 ) {
     let unbiased = if count > 1 { count as f32 / (count - 1) as f32 } else { 1.0 };
@@ -452,6 +354,13 @@ fn update(
             *running = it.momentum * *running + (1.0 - it.momentum) * factor * value;
         }
     };
-    mix(mean, &batch.mean, 1.0);
-    mix(var, &batch.var, unbiased);
+    mix(mean, batch_mean, 1.0);
+    mix(var, batch_variance, unbiased);
+}
+
+fn bytes(array: &Array) -> usize {
+    match &array.data {
+        crate::Data::F32(values) => values.capacity() * size_of::<f32>(),
+        other => other.len(),
+    }
 }
