@@ -12,6 +12,7 @@ mod composed;
 mod control;
 mod conv_transpose;
 mod einsum;
+mod expand;
 mod fused;
 mod grid;
 mod integer;
@@ -38,9 +39,11 @@ pub use attention::{Attention, Shown};
 pub use composed::{Composed, composed, composed_names, is_composed};
 pub use conv_transpose::{ConvTranspose, TransposedAxis};
 pub use einsum::{Einsum, Label};
+pub use expand::expanded;
 pub use integer::{MatMulNBits, conv_of};
 pub use norm::{moment_axes, softmax_axes};
 pub use pool::lp_windows;
+pub use qlinear::qlinear_pool;
 pub use recurrent::{Activation, Cell, Recurrent};
 pub use resize::{Coordinates, Interpolation, NearestMode, Resize, ResizedAxis};
 
@@ -80,6 +83,7 @@ const FAMILIES: &[&[Entry]] = &[
     norm::ENTRIES,
     pool::ENTRIES,
     random::ENTRIES,
+    qlinear::ENTRIES,
     recurrent::ENTRIES,
     region::ENTRIES,
     resize::ENTRIES,

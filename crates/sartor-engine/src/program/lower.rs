@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use sartor_ir::{DType, Fact, Graph, Node, NodeId, Op, ValueId, infer_facts};
+use sartor_ir::{DType, Fact, Graph, Node, NodeId, Op, ValueId, catalog, infer_facts};
 
 use super::{Action, Options, Program, memory};
 use crate::{
@@ -56,7 +56,10 @@ pub(super) fn lower(
     shapes: &[Vec<usize>],
     options: &Options,
 ) -> Result<Program, EngineError> {
-    let facts = infer_facts(graph, &support::input_types(graph, shapes)?)?;
+    let types = support::input_types(graph, shapes)?;
+    let apart = catalog::expanded(graph, &types)?;
+    let graph = apart.as_ref().unwrap_or(graph);
+    let facts = infer_facts(graph, &types)?;
     let watched: BTreeSet<_> = options.watch.iter().copied().collect();
     let wanted = watched.iter().chain(graph.outputs()).copied().collect();
     let mut it = Lowering {

@@ -1,5 +1,6 @@
 //! Scaled dot-product attention (Vaswani et al., "Attention Is All You Need", 2017, section 3.2) and rotary
-//! positions (Su et al., "RoFormer", 2021, section 3.4), by their definitions.
+//! positions (Su et al., "Enhanced Transformer with Rotary Position Embedding", 2021, section 3.4), by their
+//! definitions.
 
 mod operands;
 mod turns;
@@ -10,6 +11,7 @@ pub(crate) use turns::Turns;
 use super::elementwise::Float;
 
 /// Extents of an attention.
+#[expect(clippy::struct_field_names, reason = "there are heads of two kinds")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Heads {
     /// Sequences.
@@ -93,9 +95,13 @@ fn softmax(row: &mut [f64]) {
         row.fill(0.0);
         return;
     }
-    row.iter_mut().for_each(|it| *it = (*it - largest).exp());
+    for it in row.iter_mut() {
+        *it = (*it - largest).exp();
+    }
     let sum: f64 = row.iter().sum();
-    row.iter_mut().for_each(|it| *it /= sum);
+    for it in row {
+        *it /= sum;
+    }
 }
 
 /// Turns pairs of elements of `head`, in place, by the angles of `cos` and `sin`. A pair is two neighbours

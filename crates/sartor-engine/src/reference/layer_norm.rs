@@ -58,7 +58,6 @@ pub(crate) fn layer_norm<T: Float>(
 }
 
 #[cfg(test)]
-#[expect(clippy::float_cmp, reason = "these numbers are exact")]
 mod tests {
     use super::*;
 

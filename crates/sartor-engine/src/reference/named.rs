@@ -12,6 +12,7 @@ mod integer;
 pub(crate) mod loss;
 mod norm;
 pub(crate) mod pool;
+mod qlinear;
 pub(crate) mod random;
 mod recurrent;
 mod region;
@@ -55,6 +56,7 @@ const FAMILIES: &[&[Rule]] = &[
     norm::RULES,
     pool::RULES,
     random::RULES,
+    qlinear::RULES,
     recurrent::RULES,
     region::RULES,
     resize::RULES,

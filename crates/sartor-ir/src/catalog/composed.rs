@@ -267,3 +267,95 @@ pub(super) fn known(name: &str, attributes: Attrs) -> Result<Op, String> {
     let op = Op::from_attributes(name, attributes);
     Ok(op.ok_or_else(|| format!("`{name}` is not known"))??)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Attr;
+
+    /// `u8[N,3]`; a dash for an input that is absent.
+    fn fact(text: &str) -> Option<Fact> {
+        let (dtype, dims) = text.strip_suffix(']')?.split_once('[')?;
+        let dim = |it: &str| it.parse().map_or_else(|_| Dim::symbol(it), Dim::Known);
+        let dims = dims.split(',').filter(|it| !it.is_empty()).map(dim).collect();
+        Some(Fact::of(TensorType::new(dtype.parse().ok()?, dims)))
+    }
+
+    fn check(name: &str, attributes: Attrs, inputs: &str, expected: &str) {
+        let facts: Vec<_> = inputs.split_whitespace().map(fact).collect();
+        let given: Vec<_> = facts.iter().map(Option::as_ref).collect();
+        let domain = crate::catalog::MICROSOFT.to_owned();
+        let op = Named { domain, name: name.to_owned(), version: 1, attributes };
+        let count = expected.split_whitespace().count();
+        let made = Op::Named(op).infer(&given, count).unwrap_or_else(|it| panic!("{name}: {it}"));
+        let one = |it: &Option<Fact>| it.as_ref().map_or("?".to_owned(), |it| it.ty.to_string());
+        let found: Vec<_> = made.iter().map(one).collect();
+        assert_eq!(found.join(" "), expected, "{name}");
+    }
+
+    fn with(name: &str, value: i64) -> Attrs {
+        Attrs::new().with(name, Attr::Int(value))
+    }
+
+    #[test]
+    fn types_follow_from_the_parts() {
+        let none = Attrs::new;
+        check("FusedConv", none(), "f32[N,2,8,8] f32[4,2,3,3]", "f32[N,4,6,6]");
+        check("FusedMatMul", with("transBatchA", 1), "f32[5,N,3,7] f32[N,3,7,2]", "f32[N,3,5,2]");
+        check("BiasSplitGelu", none(), "f32[N,4,6] f32[6]", "f32[N,4,3]");
+        check("QLinearAdd", none(), "u8[N,4] f32[] u8[] u8[4] f32[] u8[] f32[] u8[]", "u8[N,4]");
+        check(
+            "QLinearConv",
+            with("channels_last", 1),
+            "u8[N,8,8,2] f32[] u8[] i8[4,2,3,3] f32[4] i8[4] f32[1] i8[1] i32[4]",
+            "i8[N,6,6,4]",
+        );
+        let last = with("channels_last", 1);
+        let pooled = "i8[N,8,9,2] f32[] i8[] f32[] i8[]";
+        check("QLinearGlobalAveragePool", last.clone(), pooled, "i8[N,1,1,2]");
+        let window = last.with("kernel_shape", Attr::Ints(vec![2, 2]));
+        check("QLinearAveragePool", window, pooled, "i8[N,7,8,2]");
+        let gemm = "u8[N,5] f32[] u8[] u8[4,5] f32[4] u8[4]";
+        check("QGemm", with("transB", 1), gemm, "f32[N,4]");
+        check("QGemm", with("transB", 1), &format!("{gemm} - f32[] i8[]"), "i8[N,4]");
+        check("DynamicQuantizeMatMul", none(), "f32[N,3,5] u8[5,4] f32[]", "f32[N,3,4]");
+        let sizes = with("N", 6).with("K", Attr::Int(5)).with("block_size", Attr::Int(16));
+        check("MatMulNBits", sizes, "f16[N,3,5] u8[6,1,8] f16[6,1]", "f16[N,3,6]");
+    }
+
+    #[test]
+    fn types_of_transformers() {
+        let heads = || with("num_heads", 2);
+        let attention = "f32[N,3,8] f32[8,24] f32[24] - f32[2,N,2,5,4]";
+        check("Attention", heads(), attention, "f32[N,3,8] f32[2,N,2,8,4]");
+        let joint = "f32[N,3,2,3,4]";
+        check("MultiHeadAttention", heads(), joint, "f32[N,3,8] f32[N,2,3,4] f32[N,2,3,4]");
+        let apart = "f32[N,3,8] f32[N,5,8] f32[N,5,12]";
+        check("MultiHeadAttention", heads(), apart, "f32[N,3,12]");
+        let norm = "f32[N,3,8] f32[N,3,8] f32[8]";
+        let made = "f32[N,3,8] f32[N,3,1] f32[N,3,1] f32[N,3,8]";
+        check("SkipSimplifiedLayerNormalization", Attrs::new(), norm, made);
+    }
+
+    #[test]
+    fn faults_are_told() {
+        let op = |name: &str, attributes: Attrs| {
+            let domain = crate::catalog::MICROSOFT.to_owned();
+            Op::Named(Named { domain, name: name.to_owned(), version: 1, attributes })
+        };
+        let x = fact("f32[2,2,8,8]");
+        let given = [x.as_ref(), x.as_ref()];
+        let text = |it: &str| Attrs::new().with("activation", Attr::Str(it.to_owned()));
+        for (op, expected) in [
+            (op("FusedConv", text("Conv")), "activation `Conv`"),
+            (op("FusedConv", text("Nobody")), "`Nobody` is not known"),
+            (op("FusedConv", with("group", 0)), "attribute `group`"),
+            (op("QLinearMul", Attrs::new()), "input 3 is missing"),
+            (op("MatMulNBits", with("bits", 3)), "attribute `block_size`: is required"),
+            (op("Attention", with("do_rotary", 1)), "attribute `do_rotary`"),
+        ] {
+            let error = op.infer(&given, 1).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

@@ -40,7 +40,7 @@ fn gelu(_: &Named, body: &mut Body<'_>) -> Made {
 }
 
 fn quick_gelu(op: &Named, body: &mut Body<'_>) -> Made {
-    let alpha = op.attributes.clone().float("alpha", 1.702)?;
+    let alpha = op.float("alpha", 1.702)?;
     let x = body.input(0)?;
     Ok(vec![body.apply(Op::Unary(Unary::Swish { alpha }), &[x])?])
 }
@@ -104,8 +104,8 @@ fn bias_softmax(op: &Named, body: &mut Body<'_>) -> Made {
     Ok(vec![body.apply(reshape()?, &[made, apart])?])
 }
 
-fn granularity(op: &Named) -> Result<QuantizeLinear, AttrError> {
-    Ok(QuantizeLinear::along(op.attributes.clone().int("axis", 1)?))
+fn granularity(op: &Named) -> Result<QuantizeLinear, String> {
+    Ok(QuantizeLinear::along(op.int("axis", 1)?))
 }
 
 fn quantize(op: &Named, body: &mut Body<'_>) -> Made {

@@ -56,6 +56,7 @@ fn infer_matmul_integer(_: &Named, inputs: &[Option<&Fact>], n_outputs: usize) -
     Ok(made.into_iter().map(|it| it.map(|it| it.with_dtype(DType::I32))).collect())
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "all inference rules have one signature")]
 fn infer_dynamic(_: &Named, inputs: &[Option<&Fact>], _: usize) -> Facts {
     let y = inputs.first().copied().flatten().map(|it| it.with_dtype(DType::U8));
     let scalar = |dtype| Some(Fact::of(TensorType::fixed(dtype, &[])));

@@ -1,19 +1,27 @@
-//! ONNX Runtime's operators on quantized tensors that are defined through floats
-//! (<https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md>): each operand is
-//! dequantized, the operator of the name without `QLinear` computes, and the result is quantized.
+//! ONNX Runtime's operators on quantized tensors
+//! (<https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md>).
+//!
+//! Most are defined through floats: each operand is dequantized, the operator of the name without `QLinear`
+//! computes, and the result is quantized. Where ONNX Runtime rounds in another order, so that numbers
+//! halfway between two integers go another way, its order is the definition here: networks that it wrote
+//! then give its very integers.
 
 use super::{
-    MICROSOFT,
+    Entry, MICROSOFT,
     composed::{Body, Composition, known},
+    no_axes,
 };
 use crate::{
-    Attr, AttrError, Attrs, Binary, Concat, GlobalPool, Named, Op, QuantizeLinear, Reduce,
-    ReduceKind, Unary, ValueId, normalize_axis,
+    Attr, Attrs, Binary, Concat, DType, Dim, Fact, Named, Op, Pool, QuantizeLinear, Reduce,
+    ReduceKind, TensorType, Unary, ValueId, normalize_axis,
 };
 
+pub(super) const ENTRIES: &[Entry] = &[
+    Entry { domain: MICROSOFT, name: "QLinearAdd", infer: infer_add, axes: no_axes },
+    Entry { domain: MICROSOFT, name: "QLinearAveragePool", infer: infer_pool, axes: no_axes },
+];
+
 pub(super) const COMPOSED: &[Composition] = &[
-    Composition { domain: MICROSOFT, name: "QLinearAdd", compose: add },
-    Composition { domain: MICROSOFT, name: "QLinearAveragePool", compose: average_pool },
     Composition { domain: MICROSOFT, name: "QLinearConcat", compose: concat },
     Composition { domain: MICROSOFT, name: "QLinearGlobalAveragePool", compose: global_pool },
     Composition { domain: MICROSOFT, name: "QLinearLeakyRelu", compose: leaky_relu },
@@ -25,6 +33,41 @@ pub(super) const COMPOSED: &[Composition] = &[
 ];
 
 type Made = Result<Vec<ValueId>, String>;
+type Facts = Result<Vec<Option<Fact>>, String>;
+
+fn infer_add(_: &Named, inputs: &[Option<&Fact>], n_outputs: usize) -> Facts {
+    let operand = |i: usize| inputs.get(i).copied().flatten();
+    Op::Binary(Binary::Add).infer(&[operand(0), operand(3)], n_outputs)
+}
+
+/// The window of a `QLinearAveragePool`, and whether its channels are last.
+///
+/// # Errors
+/// A sentence about the attribute that does not fit.
+pub fn qlinear_pool(op: &Named) -> Result<(Pool, bool), String> {
+    let mut attrs = op.attributes.clone();
+    let last = attrs.flag("channels_last", false)?;
+    match known("AveragePool", attrs)? {
+        Op::Pool(it) => Ok((it, last)),
+        _ => Err("its attributes are not those of a pooling".to_owned()),
+    }
+}
+
+fn infer_pool(op: &Named, inputs: &[Option<&Fact>], _: usize) -> Facts {
+    let (pool, last) = qlinear_pool(op)?;
+    let Some(x) = inputs.first().copied().flatten() else { return Ok(vec![None]) };
+    let turned = |fact: &Fact, turn: fn(&mut [Dim])| {
+        let mut shape = fact.ty.shape.clone();
+        if let Some(behind) = shape.as_mut().and_then(|it| it.get_mut(1..)).filter(|_| last) {
+            turn(behind);
+        }
+        Fact::of(TensorType { dtype: fact.ty.dtype, shape })
+    };
+    let first = turned(x, |it| it.rotate_right(1.min(it.len())));
+    let made = Op::Pool(pool).infer(&[Some(&first)], 1)?;
+    let back = |it: &Fact| turned(it, |it| it.rotate_left(1.min(it.len())));
+    Ok(made.iter().map(|it| it.as_ref().map(back)).collect())
+}
 
 /// The operand at `at`, its scale and its zero point behind it, as floats.
 fn dequantized(body: &mut Body<'_>, at: usize) -> Result<ValueId, String> {
@@ -49,19 +92,37 @@ fn unary(body: &mut Body<'_>, op: Op) -> Made {
     quantized(body, y, 3, 0)
 }
 
-/// An operator with operands at 0 and 3 and the result's parameters at 6.
-fn binary(body: &mut Body<'_>, op: Binary) -> Made {
-    let (a, b) = (dequantized(body, 0)?, dequantized(body, 3)?);
-    let y = body.apply(Op::Binary(op), &[a, b])?;
-    quantized(body, y, 6, 0)
+/// The operand at `at` less its zero point, as integers.
+fn centred(body: &mut Body<'_>, at: usize) -> Result<ValueId, String> {
+    let x = body.input(at)?;
+    let x = body.cast(x, DType::I32)?;
+    if body.optional(at + 2).is_none() {
+        return Ok(x);
+    }
+    let zero = body.scalar(at + 2)?;
+    let zero = body.cast(zero, DType::I32)?;
+    body.apply(Op::Binary(Binary::Sub), &[x, zero])
 }
 
-fn add(_: &Named, body: &mut Body<'_>) -> Made {
-    binary(body, Binary::Add)
-}
-
+/// `saturate(round_half_even(product m + zero point))` with the exact product of the centred operands and
+/// `m = (scale scale) / scale`: the zero point is added before rounding.
 fn mul(_: &Named, body: &mut Body<'_>) -> Made {
-    binary(body, Binary::Mul)
+    let times = Op::Binary(Binary::Mul);
+    let (a, b) = (centred(body, 0)?, centred(body, 3)?);
+    let product = body.apply(times.clone(), &[a, b])?;
+    let product = body.cast(product, DType::F32)?;
+    let (a, b, y) = (body.scalar(1)?, body.scalar(4)?, body.scalar(6)?);
+    let both = body.apply(times.clone(), &[a, b])?;
+    let factor = body.apply(Op::Binary(Binary::Div), &[both, y])?;
+    let mut value = body.apply(times, &[product, factor])?;
+    if body.optional(7).is_some() {
+        let zero = body.scalar(7)?;
+        let zero = body.cast(zero, DType::F32)?;
+        value = body.apply(Op::Binary(Binary::Add), &[value, zero])?;
+    }
+    let one = body.float(1.0);
+    let how = QuantizeLinear { output_dtype: body.dtype(0), ..QuantizeLinear::along(1) };
+    Ok(vec![body.apply(Op::QuantizeLinear(how), &[value, one])?])
 }
 
 fn sigmoid(_: &Named, body: &mut Body<'_>) -> Made {
@@ -69,7 +130,7 @@ fn sigmoid(_: &Named, body: &mut Body<'_>) -> Made {
 }
 
 fn leaky_relu(op: &Named, body: &mut Body<'_>) -> Made {
-    let alpha = op.attributes.clone().float("alpha", 0.01)?;
+    let alpha = op.float("alpha", 0.01)?;
     unary(body, Op::Unary(Unary::LeakyRelu { alpha }))
 }
 
@@ -123,29 +184,34 @@ fn reduce_mean(op: &Named, body: &mut Body<'_>) -> Made {
     quantized(body, y, 3, 0)
 }
 
-fn average_pool(op: &Named, body: &mut Body<'_>) -> Made {
-    let mut attrs = op.attributes.clone();
-    let last = attrs.flag("channels_last", false)?;
-    pooled(body, known("AveragePool", attrs)?, last)
-}
-
+/// `saturate(round_half_even(sum m) + zero point)` with the exact sum of the centred elements of a channel
+/// and `m = scale / (scale n)` for `n` of them.
 fn global_pool(op: &Named, body: &mut Body<'_>) -> Made {
-    let last = op.attributes.clone().flag("channels_last", false)?;
-    pooled(body, Op::GlobalPool(GlobalPool::Average), last)
-}
-
-/// A pooling whose channels may be last.
-fn pooled(body: &mut Body<'_>, op: Op, channels_last: bool) -> Made {
-    if !channels_last {
-        return unary(body, op);
-    }
+    let last = op.flag("channels_last", false)?;
     let rank = body.rank(0)?;
     if rank < 3 {
-        return Err(AttrError::new("channels_last", "needs a batch, space and channels").into());
+        return Err(format!("its input has rank {rank}, expected a batch, channels and space"));
     }
-    let x = dequantized(body, 0)?;
-    let x = body.channels_first(x, rank)?;
-    let y = body.apply(op, &[x])?;
-    let y = body.channels_last(y, rank)?;
-    quantized(body, y, 3, 0)
+    let first = if last { 1 } else { 2 };
+    let axes: Vec<i64> = (first..first + rank as i64 - 2).collect();
+    let x = body.input(0)?;
+    let space = Attrs::new()
+        .with("start", Attr::Int(axes[0]))
+        .with("end", Attr::Int(axes[0] + axes.len() as i64));
+    let count = body.apply(known("Shape", space)?, &[x])?;
+    let count =
+        body.apply(known("ReduceProd", Attrs::new().with("keepdims", Attr::Int(0)))?, &[count])?;
+    let count = body.cast(count, DType::F32)?;
+    let (x, axes) = (centred(body, 0)?, body.integers(&axes));
+    let sums = body.apply(known("ReduceSum", Attrs::new())?, &[x, axes])?;
+    let sums = body.cast(sums, DType::F32)?;
+    let (a, y) = (body.scalar(1)?, body.scalar(3)?);
+    let times = Op::Binary(Binary::Mul);
+    let below = body.apply(times.clone(), &[y, count])?;
+    let factor = body.apply(Op::Binary(Binary::Div), &[a, below])?;
+    let value = body.apply(times, &[sums, factor])?;
+    let zero = body.optional(4).is_some().then(|| body.scalar(4)).transpose()?;
+    let one = body.float(1.0);
+    let how = QuantizeLinear { output_dtype: body.dtype(0), ..QuantizeLinear::along(1) };
+    Ok(vec![body.apply_some(Op::QuantizeLinear(how), &[Some(value), Some(one), zero])?])
 }

@@ -25,6 +25,7 @@ pub(super) const ENTRIES: &[Entry] = &[
 pub(super) const COMPOSED: &[Composition] = &[
     Composition { domain: MICROSOFT, name: "Attention", compose: attention },
     Composition { domain: MICROSOFT, name: "EmbedLayerNormalization", compose: embed },
+    Composition { domain: MICROSOFT, name: "QAttention", compose: qattention },
     Composition { domain: MICROSOFT, name: "SkipLayerNormalization", compose: skip },
     Composition {
         domain: MICROSOFT,
@@ -38,13 +39,14 @@ type Made = Result<Vec<ValueId>, String>;
 
 const ADD: Op = Op::Binary(Binary::Add);
 
+#[expect(clippy::unnecessary_wraps, reason = "all inference rules have one signature")]
 fn infer_same(_: &Named, inputs: &[Option<&Fact>], _: usize) -> Facts {
     Ok(vec![inputs.first().copied().flatten().map(|it| Fact::of(it.ty.clone()))])
 }
 
 /// The input's shape in the type of the scale, and one number a normalized run.
 fn infer_simplified(op: &Named, inputs: &[Option<&Fact>], _: usize) -> Facts {
-    let axis = op.attributes.clone().int("axis", -1)?;
+    let axis = op.int("axis", -1)?;
     let Some(x) = inputs.first().copied().flatten() else { return Ok(Vec::new()) };
     let dtype = inputs.get(1).copied().flatten().map_or(x.ty.dtype, |it| it.ty.dtype);
     let mut runs = x.ty.shape.clone();
@@ -112,8 +114,8 @@ fn sum(body: &mut Body<'_>, first: ValueId, rest: &[Option<ValueId>]) -> Result<
 }
 
 /// The small number under the root, which is smaller here than in ONNX's own operators.
-fn epsilon(op: &Named) -> Result<Attrs, AttrError> {
-    let epsilon = op.attributes.clone().float("epsilon", 1e-12)?;
+fn epsilon(op: &Named) -> Result<Attrs, String> {
+    let epsilon = op.float("epsilon", 1e-12)?;
     Ok(Attrs::new().with("epsilon", Attr::Float(epsilon)))
 }
 
@@ -183,6 +185,35 @@ fn embed(op: &Named, body: &mut Body<'_>) -> Made {
 /// `input, weights, bias?, mask?, past?, attention bias?`: a projection to queries, keys and values in front
 /// of `MultiHeadAttention`. Past and present stack keys and values in one tensor.
 fn attention(op: &Named, body: &mut Body<'_>) -> Made {
+    let (x, weights) = (body.input(0)?, body.input(1)?);
+    let projected = body.apply(Op::MatMul, &[x, weights])?;
+    let projected = sum(body, projected, &[body.optional(2)])?;
+    attend(op, body, projected, [3, 4, 5])
+}
+
+/// As [`attention`] with a projection of integers: `input, weights, bias, input scale, weight scale, mask?,
+/// input zero?, weight zero?, past?`.
+fn qattention(op: &Named, body: &mut Body<'_>) -> Made {
+    let inputs = [
+        Some(body.input(0)?),
+        Some(body.input(1)?),
+        Some(body.input(3)?),
+        Some(body.input(4)?),
+        body.optional(6),
+        body.optional(7),
+        body.optional(2),
+    ];
+    let projected = body.apply_some(microsoft("MatMulIntegerToFloat", Attrs::new()), &inputs)?;
+    attend(op, body, projected, [5, 8, 9])
+}
+
+/// Attention over what was projected to queries, keys and values; mask, past and bias are these inputs.
+fn attend(
+    op: &Named,
+    body: &mut Body<'_>,
+    projected: ValueId,
+    [mask, past, bias]: [usize; 3],
+) -> Made {
     let mut attrs = op.attributes.clone();
     for name in ["do_rotary", "past_present_share_buffer"] {
         if attrs.flag(name, false)? {
@@ -191,13 +222,10 @@ fn attention(op: &Named, body: &mut Body<'_>) -> Made {
     }
     attrs.take("rotary_embedding_dim");
     let sizes = attrs.ints("qkv_hidden_sizes")?;
-    let (x, weights) = (body.input(0)?, body.input(1)?);
-    let projected = body.apply(Op::MatMul, &[x, weights])?;
-    let projected = sum(body, projected, &[body.optional(2)])?;
     let sizes = sizes.map(|it| body.integers(&it));
     let split = Op::Split(Split { axis: -1 });
     let parts = body.outputs(split, &[Some(projected), sizes], 3)?;
-    let past = match body.optional(4) {
+    let past = match body.optional(past) {
         Some(past) => {
             let mut half = |i: i64| {
                 let index = body.constant(Tensor::from_i64(&[], &[i]));
@@ -212,8 +240,8 @@ fn attention(op: &Named, body: &mut Body<'_>) -> Made {
         Some(parts[1]),
         Some(parts[2]),
         None,
-        body.optional(3),
-        body.optional(5),
+        body.optional(mask),
+        body.optional(bias),
         past[0],
         past[1],
     ];

@@ -2,7 +2,7 @@
 //! <https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html>, form of opset 23).
 
 use super::{normalize_axis, rank_of, required, shape_of, unless};
-use crate::{Attr, AttrError, Attrs, AxisLink, DType, Fact, Port, TensorType, shape::list};
+use crate::{Attr, AttrError, Attrs, AxisLink, DType, Dim, Fact, Port, TensorType, shape::list};
 
 /// Attributes of `QuantizeLinear` and `DequantizeLinear`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,12 @@ pub struct QuantizeLinear {
     pub output_dtype: Option<DType>,
     /// For 8-bit float outputs: whether to saturate.
     pub saturate: bool,
+}
+
+/// Whether a shape is that of one element: ONNX Runtime's quantizer writes such scales with an axis and
+/// their zero points without.
+fn single(shape: &[Dim]) -> bool {
+    shape.iter().all(|it| it.known() == Some(1))
 }
 
 impl QuantizeLinear {
@@ -57,6 +63,7 @@ impl QuantizeLinear {
         };
         if let Some(zero) = shape_of(inputs, 2)
             && (zero.len() != scale.len() || !zero.iter().zip(scale).all(|(a, b)| a.compatible(b)))
+            && !(single(zero) && single(scale))
         {
             return Err(format!(
                 "zero point {} and scale {} differ in shape",
@@ -67,10 +74,8 @@ impl QuantizeLinear {
         if scale.is_empty() || self.block_size > 0 {
             return Ok(());
         }
-        let axis = normalize_axis(self.axis, x.len()).or_else(|it| {
-            let single = scale.len() == 1 && scale[0].known() == Some(1);
-            if single { Ok(0) } else { Err(it) }
-        })?;
+        let axis = normalize_axis(self.axis, x.len())
+            .or_else(|it| if single(scale) { Ok(0) } else { Err(it) })?;
         let fits =
             scale.len() == 1 && (scale[0].compatible(&x[axis]) || scale[0].known() == Some(1));
         if fits {

@@ -43,7 +43,9 @@ fn centred(x: &Array, zero: Option<&Array>, aligned: &[usize]) -> Result<Vec<i32
     let Some(zero) = zero else { return Ok(numbers) };
     let zeros = narrow(zero)?;
     if let [zero] = zeros[..] {
-        numbers.iter_mut().for_each(|it| *it -= zero);
+        for it in &mut numbers {
+            *it -= zero;
+        }
         return Ok(numbers);
     }
     let fits = aligned.iter().product::<usize>() == zeros.len();

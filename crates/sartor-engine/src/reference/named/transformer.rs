@@ -6,7 +6,6 @@ use sartor_ir::{DType, Named, normalize_axis};
 use super::Rule;
 use crate::{
     Array, Data,
-    array::Element,
     reference::{
         attention::{self, Heads, Row},
         elementwise::Float,
@@ -38,10 +37,9 @@ fn simplified(op: &Named, inputs: &[Option<&Array>], dtypes: &[DType]) -> Made {
         let made = layer_norm(x, n, Centre::Zero, epsilon, Some(scale), None);
         Ok((T::wrap(made.values), T::wrap(made.inverse_deviations)))
     }
-    let mut attrs = op.attributes.clone();
-    let epsilon = f64::from(attrs.float("epsilon", 1e-5)?);
+    let epsilon = f64::from(op.float("epsilon", 1e-5)?);
     let x = array(inputs, 0)?;
-    let axis = normalize_axis(attrs.int("axis", -1)?, x.shape.len())?;
+    let axis = normalize_axis(op.int("axis", -1)?, x.shape.len())?;
     let n = x.shape[axis..].iter().product();
     let (data, inverse) = match x.data {
         Data::F64(_) => normalized::<f64>(inputs, n, epsilon)?,
@@ -56,9 +54,8 @@ fn simplified(op: &Named, inputs: &[Option<&Array>], dtypes: &[DType]) -> Made {
 /// `input, position ids, cos, sin`: turns each head of `[batch, positions, heads · size]` or
 /// `[batch, heads, positions, size]`.
 fn rotary(op: &Named, inputs: &[Option<&Array>], _: &[DType]) -> Made {
-    let mut attrs = op.attributes.clone();
-    let interleaved = attrs.flag("interleaved", false)?;
-    let (heads, turning) = (attrs.int("num_heads", 0)?, attrs.int("rotary_embedding_dim", 0)?);
+    let interleaved = op.flag("interleaved", false)?;
+    let (heads, turning) = (op.int("num_heads", 0)?, op.int("rotary_embedding_dim", 0)?);
     let x = array(inputs, 0)?;
     let cache = array(inputs, 2)?;
     let &[rows, half] = &cache.shape[..] else {
@@ -258,10 +255,59 @@ impl Mask<'_> {
     }
 }
 
+/// What is done to the scores of an attention before the softmax.
+struct Scores<'a> {
+    shape: Heads,
+    past: usize,
+    mask: Option<Mask<'a>>,
+    /// Added, one number a score.
+    added: Option<Vec<f32>>,
+    /// Whether a position answers only to those behind it.
+    causal: bool,
+}
+
+impl<'a> Scores<'a> {
+    fn of(op: &Named, inputs: &[Option<&'a Array>], shape: Heads) -> Result<Self, String> {
+        let Heads { batch, heads, queries, keys, .. } = shape;
+        let past = optional(inputs, 6).map_or(0, |it| it.shape[2]);
+        let penalty = f64::from(op.float("mask_filter_value", -10000.0)?);
+        let mask = optional(inputs, 4).map(|it| Mask {
+            shape: &it.shape,
+            values: it.to_i64(),
+            penalty,
+            batch,
+            keys,
+            past,
+        });
+        let mut added = None;
+        if let Some(it) = optional(inputs, 5) {
+            let view = View::expand(&it.shape, &[batch, heads, queries, keys]);
+            let view = view.ok_or_else(|| format!("its bias {:?} does not broadcast", it.shape))?;
+            added = Some(view.read(values::<f32>(inputs, 5)?));
+        }
+        Ok(Scores { shape, past, mask, added, causal: op.flag("unidirectional", false)? })
+    }
+
+    fn edit(&self, row: Row, scores: &mut [f64]) -> Result<(), String> {
+        let Heads { heads, queries, keys, .. } = self.shape;
+        if let Some(mask) = &self.mask {
+            mask.apply(row, scores)?;
+        }
+        if let Some(added) = &self.added {
+            let at = ((row.batch * heads + row.head) * queries + row.query) * keys;
+            scores.iter_mut().zip(&added[at..]).for_each(|(it, &add)| *it += f64::from(add));
+        }
+        if self.causal {
+            let behind = (self.past + row.query + 1).min(keys);
+            scores[behind..].fill(f64::NEG_INFINITY);
+        }
+        Ok(())
+    }
+}
+
 /// `query, key?, value?, bias?, key padding mask?, attention bias?, past key?, past value?`.
 fn heads(op: &Named, inputs: &[Option<&Array>], dtypes: &[DType]) -> Made {
-    let mut attrs = op.attributes.clone();
-    let heads = usize::try_from(attrs.required_int("num_heads")?).ok().filter(|&it| it > 0);
+    let heads = usize::try_from(op.int("num_heads", 0)?).ok().filter(|&it| it > 0);
     let heads = heads.ok_or("`num_heads` must be positive")?;
     if (8..inputs.len()).any(|i| inputs[i].is_some()) || dtypes.len() > 3 {
         return Err("shared buffers and raw scores are not supported".to_owned());
@@ -269,54 +315,26 @@ fn heads(op: &Named, inputs: &[Option<&Array>], dtypes: &[DType]) -> Made {
     let [q, k, v] = operands(inputs, heads)?;
     let (k, v) = (k.behind(inputs, 6)?, v.behind(inputs, 7)?);
     let [batch, _, queries, depth] = q.shape;
-    let ([kb, kh, keys, kd], [vb, vh, vk, value_depth]) = (k.shape, v.shape);
-    if (kb, kh, kd) != (batch, heads, depth) || (vb, vh, vk) != (batch, heads, keys) {
-        return Err(format!(
-            "queries {:?}, keys {:?}, values {:?} do not fit",
-            q.shape, k.shape, v.shape
-        ));
+    let ([_, _, keys, _], value_depth) = (k.shape, v.shape[3]);
+    if k.shape != [batch, heads, keys, depth] || v.shape != [batch, heads, keys, value_depth] {
+        let shapes = [q.shape, k.shape, v.shape];
+        return Err(format!("queries, keys and values {shapes:?} do not fit"));
     }
-    let past = optional(inputs, 6).map_or(0, |it| it.shape[2]);
     let shape = Heads { batch, heads, kv_heads: heads, queries, keys, depth, value_depth };
-    let scale = attrs.float("scale", 0.0)?;
-    let factor = if scale == 0.0 { 1.0 / (depth as f64).sqrt() } else { f64::from(scale) };
-    let penalty = f64::from(attrs.float("mask_filter_value", -10000.0)?);
-    let causal = attrs.flag("unidirectional", false)?;
-    let mask = optional(inputs, 4).map(|it| Mask {
-        shape: &it.shape,
-        values: it.to_i64(),
-        penalty,
-        batch,
-        keys,
-        past,
-    });
-    let added = optional(inputs, 5).map(|it| {
-        let view = View::expand(&it.shape, &[batch, heads, queries, keys]);
-        view.map(|view| view.read(&it.to_f32()))
-            .ok_or_else(|| format!("its attention bias {:?} does not broadcast", it.shape))
-    });
-    let added = added.transpose()?;
-    let mut problem = None;
-    let edit = |row: Row, scores: &mut [f64]| {
-        if let Some(mask) = &mask
-            && let Err(it) = mask.apply(row, scores)
-        {
-            problem = Some(it);
-        }
-        if let Some(added) = &added {
-            let at = ((row.batch * heads + row.head) * queries + row.query) * keys;
-            scores.iter_mut().zip(&added[at..]).for_each(|(it, &add)| *it += f64::from(add));
-        }
-        if causal {
-            let behind = (past + row.query + 1).min(keys);
-            scores[behind..].fill(f64::NEG_INFINITY);
+    let factor = match op.float("scale", 0.0)? {
+        0.0 => 1.0 / (depth as f64).sqrt(),
+        scale => f64::from(scale),
+    };
+    let scores = Scores::of(op, inputs, shape)?;
+    let mut outcome = Ok(());
+    let edit = |row: Row, it: &mut [f64]| {
+        if let Err(problem) = scores.edit(row, it) {
+            outcome = Err(problem);
         }
     };
-    let y =
-        attention::attention(&shape, (&q.values, &k.values, &v.values), factor, edit, |_, _| ());
-    if let Some(problem) = problem {
-        return Err(problem);
-    }
+    let operands = (&q.values[..], &k.values[..], &v.values[..]);
+    let y = attention::attention(&shape, operands, factor, edit, |_, _| ());
+    outcome?;
     let y = View::transpose(&[batch, heads, queries, value_depth], &[0, 2, 1, 3]).read(&y);
     let y = Array { shape: vec![batch, queries, heads * value_depth], data: Data::F32(y) };
     Ok([y, k.array(), v.array()].into_iter().take(dtypes.len()).collect())
