@@ -108,6 +108,7 @@ fn shapeless(inputs: &[Option<&Fact>], i: usize) -> Option<Fact> {
 }
 
 /// A value of a type and, if known, a shape.
+#[expect(clippy::unnecessary_wraps, reason = "rules answer with what may not be known")]
 fn value(dtype: DType, shape: Option<Vec<Dim>>) -> Option<Fact> {
     Some(Fact::of(TensorType { dtype, shape }))
 }

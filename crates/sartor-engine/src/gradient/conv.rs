@@ -135,7 +135,9 @@ fn convolved(p: &Patches, x: &[f32], w: &[f32]) -> Vec<f32> {
 fn add_bias(y: &mut [f32], plane: usize, bias: Option<&[f32]>) {
     let Some(bias) = bias.filter(|it| !it.is_empty()) else { return };
     for (i, plane) in y.chunks_exact_mut(plane.max(1)).enumerate() {
-        plane.iter_mut().for_each(|y| *y += bias[i % bias.len()]);
+        for y in plane {
+            *y += bias[i % bias.len()];
+        }
     }
 }
 

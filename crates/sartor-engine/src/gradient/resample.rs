@@ -51,15 +51,19 @@ fn narrowed(shape: &[usize], sums: Vec<f64>) -> Array {
 pub(super) fn returned(g: &[f64], tables: &[Vec<Option<usize>>], shape: &[usize]) -> Vec<f64> {
     let steps = strides(shape);
     let mut sums = vec![0.0; shape.iter().product()];
-    for (i, g) in g.iter().enumerate() {
+    let Some((inner, outer)) = tables.split_last() else { return g.to_vec() };
+    for (i, g) in g.chunks_exact(inner.len().max(1)).enumerate() {
         let (mut rest, mut at) = (i, Some(0));
-        for (table, step) in tables.iter().zip(&steps).rev() {
+        for (table, step) in outer.iter().zip(&steps).rev() {
             let own = table[rest % table.len()];
             at = at.zip(own).map(|(sum, own)| sum + own * step);
             rest /= table.len();
         }
-        if let Some(at) = at {
-            sums[at] += g;
+        let Some(at) = at else { continue };
+        for (own, g) in inner.iter().zip(g) {
+            if let Some(own) = own {
+                sums[at + own] += g;
+            }
         }
     }
     sums
@@ -73,7 +77,7 @@ fn along(g: &[f64], lanes: Lanes, taps: &Taps) -> Vec<f64> {
         return sums;
     }
     for (sums, g) in sums.chunks_exact_mut(to).zip(g.chunks_exact(from)) {
-        for (g, taps) in g.chunks_exact(lanes.inner).zip(taps.taps.chunks_exact(taps.count)) {
+        for (g, taps) in g.chunks_exact(lanes.inner).zip(taps.all.chunks_exact(taps.count)) {
             for &(at, weight) in taps {
                 let row = &mut sums[at * lanes.inner..][..lanes.inner];
                 row.iter_mut().zip(g).for_each(|(sum, g)| *sum += weight * g);

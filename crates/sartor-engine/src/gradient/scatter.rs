@@ -83,12 +83,10 @@ fn slopes(by: Reduction, own: f32, updates: &[f32]) -> Vec<f32> {
             (0..all.len()).map(others).collect()
         }
         Reduction::Max => {
-            let most = all.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            marked(all.iter().position(|it| *it == most))
+            marked((0..all.len()).reduce(|best, i| if all[i] > all[best] { i } else { best }))
         }
         Reduction::Min => {
-            let least = all.iter().copied().fold(f32::INFINITY, f32::min);
-            marked(all.iter().position(|it| *it == least))
+            marked((0..all.len()).reduce(|best, i| if all[i] < all[best] { i } else { best }))
         }
     }
 }

@@ -142,8 +142,16 @@ pub(crate) fn output_shape(op: &Op, inputs: &[Option<&Array>]) -> Result<Vec<usi
     let given: Vec<_> = facts.iter().map(Option::as_ref).collect();
     let made = op.infer(&given, 1)?;
     let dims = made.first().and_then(|it| it.as_ref()?.ty.dims());
-    dims.ok_or_else(|| "the output shape does not follow from the inputs".to_owned())
+    let dims = dims.ok_or("the output shape does not follow from the inputs")?;
+    let count = dims.iter().try_fold(1usize, |count, &n| count.checked_mul(n));
+    match count {
+        Some(it) if it <= MOST_ELEMENTS => Ok(dims),
+        _ => Err(format!("an output of shape {dims:?} is too large")),
+    }
 }
+
+/// No memory holds a tensor of more elements.
+const MOST_ELEMENTS: usize = 1 << 40;
 
 /// Joint shape of operands that broadcast.
 pub(super) fn joint_shape(shapes: &[&[usize]]) -> Result<Vec<usize>, String> {
@@ -422,7 +430,9 @@ fn reduce_op(it: &Reduce, inputs: &[Option<&Array>]) -> Result<Array, String> {
     // The order of unsigned numbers that are held as signed ones: their first bit turned.
     let ordered = matches!(it.kind, ReduceKind::Max | ReduceKind::Min);
     let turn = if ordered && x.dtype() == DType::U64 { i64::MIN } else { 0 };
-    numbers.iter_mut().for_each(|it| *it ^= turn);
+    for it in &mut numbers {
+        *it ^= turn;
+    }
     let lane = |&at: &usize| {
         let lane = view.reduced.iter().map(|&by| numbers[at + by]);
         Some(reduce::reduce_integers(it.kind, lane, count)? ^ turn)

@@ -160,17 +160,22 @@ pub fn pad<T: Copy>(x: &[T], shape: &[usize], tables: &[Vec<Option<usize>>], fil
         return;
     }
     let from = strides(shape);
-    let outer: Vec<usize> = tables[..cut].iter().map(Vec::len).collect();
-    for (i, y) in y.chunks_exact_mut(run).enumerate() {
+    let Some(inner) = cut.checked_sub(1) else {
+        y.copy_from_slice(&x[..run]);
+        return;
+    };
+    for (i, y) in y.chunks_exact_mut(tables[inner].len() * run).enumerate() {
         let (mut rest, mut at) = (i, Some(0));
-        for axis in (0..cut).rev() {
-            let own = tables[axis][rest % outer[axis]];
+        for axis in (0..inner).rev() {
+            let own = tables[axis][rest % tables[axis].len()];
             at = at.zip(own).map(|(sum, own)| sum + own * from[axis]);
-            rest /= outer[axis];
+            rest /= tables[axis].len();
         }
-        match at {
-            Some(at) => y.copy_from_slice(&x[at..at + run]),
-            None => y.fill(fill),
+        for (own, y) in tables[inner].iter().zip(y.chunks_exact_mut(run)) {
+            match at.zip(*own) {
+                Some((at, own)) => y.copy_from_slice(&x[at + own * from[inner]..][..run]),
+                None => y.fill(fill),
+            }
         }
     }
 }

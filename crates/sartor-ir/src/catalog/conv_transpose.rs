@@ -92,21 +92,19 @@ impl ConvTranspose {
             let same = matches!(self.spatial.auto_pad, AutoPad::SameUpper | AutoPad::SameLower);
             let target = match wanted {
                 Some(it) => Some(it[i]),
-                None if same => Some(extents[i].saturating_mul(stride)),
+                // A kernel that is shorter than the stride leaves nothing to cut off.
+                None if same => Some(extents[i].saturating_mul(stride).min(full)),
                 None => None,
             };
-            let (pad, output) = match target {
-                Some(output) => {
-                    let total = full.saturating_sub(output);
-                    let small = total / 2;
-                    let upper = self.spatial.auto_pad == AutoPad::SameUpper;
-                    (if upper { small } else { total - small }, output)
-                }
-                None => {
-                    let [.., before, after] = rows[i];
-                    let left = full.checked_sub(before + after);
-                    (before, left.ok_or("the pads cut off the whole output")?)
-                }
+            let (pad, output) = if let Some(output) = target {
+                let total = full.saturating_sub(output);
+                let small = total / 2;
+                let upper = self.spatial.auto_pad == AutoPad::SameUpper;
+                (if upper { small } else { total - small }, output)
+            } else {
+                let [.., before, after] = rows[i];
+                let left = full.checked_sub(before + after);
+                (before, left.ok_or("the pads cut off the whole output")?)
             };
             if kernel == 0 {
                 return Err("the weight has no taps".to_owned());

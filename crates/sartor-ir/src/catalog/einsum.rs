@@ -84,17 +84,14 @@ impl Einsum {
         let mut counts: BTreeMap<Label, usize> = BTreeMap::new();
         inputs.iter().flatten().for_each(|&it| *counts.entry(it).or_default() += 1);
         let hidden = counts.keys().filter(|it| matches!(it, Label::Broadcast(_))).count();
-        let output = match right {
-            Some(text) => {
-                let (letters, ellipsis) = term(text)?;
-                labels(text, letters.len() + if ellipsis.is_some() { hidden } else { 0 })?
-            }
+        let output = if let Some(text) = right {
+            let (letters, ellipsis) = term(text)?;
+            labels(text, letters.len() + if ellipsis.is_some() { hidden } else { 0 })?
+        } else {
             // Without an arrow: what is under ellipses, then the letters that stand once, in order.
-            None => {
-                let once = counts.iter().filter(|it| *it.1 == 1).map(|it| *it.0);
-                let letters = once.filter(|it| matches!(it, Label::Letter(_)));
-                (0..hidden).rev().map(Label::Broadcast).chain(letters).collect()
-            }
+            let once = counts.iter().filter(|it| *it.1 == 1).map(|it| *it.0);
+            let letters = once.filter(|it| matches!(it, Label::Letter(_)));
+            (0..hidden).rev().map(Label::Broadcast).chain(letters).collect()
         };
         let mut seen = Vec::new();
         for it in &output {

@@ -99,9 +99,9 @@ pub struct ResizedAxis {
     /// Extent of the output.
     pub output: usize,
     /// Output over input, as given.
-    pub scale: f64,
+    pub scale: f32,
     /// Begin and end of the region of interest, in parts of the input.
-    pub region: (f64, f64),
+    pub region: (f32, f32),
 }
 
 fn word<T: Copy>(op: &Named, name: &str, default: &str, table: &[(&str, T)]) -> Result<T, String> {
@@ -215,7 +215,7 @@ impl Resize {
                 ));
             }
             for (i, &axis) in axes.iter().enumerate() {
-                made[axis].region = (region[i].into(), region[axes.len() + i].into());
+                made[axis].region = (region[i], region[axes.len() + i]);
             }
         }
         if !sizes.is_empty() {
@@ -226,10 +226,9 @@ impl Resize {
                     return Err(format!("a scale is {scale}"));
                 }
                 let it = &mut made[axis];
-                let part = if crop { (it.region.1 - it.region.0) as f32 } else { 1.0 };
-                it.scale = scale.into();
-                // In single precision, as ONNX's own inference has it.
-                it.output = (it.input as f32 * part * scale).floor() as usize;
+                it.scale = scale;
+                // In single precision and whatever the region is, as ONNX's own inference has it.
+                it.output = (it.input as f32 * scale).floor() as usize;
             }
         } else {
             return Err(format!("{} scales for {} axes", scales.len(), axes.len()));
@@ -255,7 +254,7 @@ impl Resize {
         };
         for (i, &axis) in axes.iter().enumerate() {
             let it = &mut made[axis];
-            it.scale = common.unwrap_or(ratios[i]);
+            it.scale = common.unwrap_or(ratios[i]) as f32;
             it.output = match common {
                 Some(scale) => (scale * it.input as f64 + 0.5).floor() as usize,
                 None => usize::try_from(sizes[i])

@@ -16,6 +16,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     Entry { domain: "", name: "TensorScatter", infer: same, axes: no_axes },
 ];
 
+#[expect(clippy::unnecessary_wraps, reason = "all inference rules have one signature")]
 fn infer_gather_elements(_: &Named, inputs: &[Option<&Fact>], _: usize) -> Made {
     Ok(vec![match shape_of(inputs, 1) {
         Some(indices) => typed(inputs, 0, indices.clone()),

@@ -25,11 +25,14 @@ pub(super) const RULES: &[Rule] = &[
 
 type Made = Result<Vec<Array>, String>;
 
+/// A shape and the elements of two operands.
+type Pair<T> = (Vec<usize>, Vec<T>, Vec<T>);
+
 /// Inputs 0 and 1 broadcast to their joint shape.
 fn spread<T: Copy>(
     inputs: &[Option<&Array>],
     read: impl Fn(&Array) -> Vec<T>,
-) -> Result<(Vec<usize>, Vec<T>, Vec<T>), String> {
+) -> Result<Pair<T>, String> {
     let (a, b) = (array(inputs, 0)?, array(inputs, 1)?);
     let shape = joint_shape(&[&a.shape, &b.shape])?;
     let one = |it: &Array| {

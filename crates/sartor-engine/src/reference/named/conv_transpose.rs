@@ -102,9 +102,9 @@ fn blocks(op: &Named, image: &[i64], block: &[i64]) -> Result<Vec<Window>, Strin
             (size(image[i])?, size(*block.get(i).ok_or("a block is too short")?)?);
         let (stride, dilation) = (size(strides[i])?.max(1), size(dilations[i])?);
         let (before, after) = (size(pads[i])?, size(pads[n + i])?);
-        let reach = kernel.saturating_sub(1) * dilation + 1;
-        let room =
-            (input + before + after).checked_sub(reach).ok_or("a block exceeds the image")?;
+        let reach = kernel.saturating_sub(1).saturating_mul(dilation).saturating_add(1);
+        let padded = input.saturating_add(before).saturating_add(after);
+        let room = padded.checked_sub(reach).ok_or("a block exceeds the image")?;
         Ok(Window { input, output: room / stride + 1, kernel, stride, dilation, pad: before })
     };
     (0..n).map(axis).collect::<Result<_, String>>()

@@ -124,6 +124,8 @@ impl Sampler {
         if at < low || at > high {
             match self.outside {
                 Outside::Zeros => {}
+                // Here each neighbour stands for itself.
+                Outside::Border if self.mode == Mode::Cubic => {}
                 Outside::Border => (at, slope) = (at.clamp(0.0, extent - 1.0), 0.0),
                 Outside::Reflection => {
                     let (place, sign) = reflected(at, low, high);

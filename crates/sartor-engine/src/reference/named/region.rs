@@ -134,6 +134,9 @@ fn align(op: &Named, inputs: &[Option<&Array>], _: &[DType]) -> Made {
         return Err(format!("{} images for regions {:?}", images.len(), regions.shape));
     }
     let (channels, plane) = (x.shape[1], x.shape[2] * x.shape[3]);
+    if plane == 0 {
+        return Err(format!("input {:?} has no pixels", x.shape));
+    }
     let values = x.to_f64();
     let mut y = Vec::with_capacity(shape.iter().product());
     for (region, &image) in regions.to_f64().chunks_exact(4).zip(&images) {

@@ -28,7 +28,8 @@ pub(super) const RULES: &[Rule] = &[
 
 type Made = Result<Vec<Array>, String>;
 
-fn tile(_: &Named, inputs: &[Option<&Array>], _: &[DType]) -> Made {
+fn tile(op: &Named, inputs: &[Option<&Array>], _: &[DType]) -> Made {
+    output_shape(op, inputs)?;
     let x = array(inputs, 0)?;
     let repeats = integers(inputs, 1).ok_or("the repeats are missing")?;
     if repeats.len() != x.shape.len() {
@@ -36,8 +37,9 @@ fn tile(_: &Named, inputs: &[Option<&Array>], _: &[DType]) -> Made {
     }
     let mut tables = Vec::with_capacity(repeats.len());
     for (&n, &by) in x.shape.iter().zip(&repeats) {
-        let by = usize::try_from(by).map_err(|_| format!("a tensor is not repeated {by} times"))?;
-        tables.push((0..n * by).map(|i| Some(i % n)).collect());
+        let count = usize::try_from(by).ok().and_then(|by| n.checked_mul(by));
+        let count = count.ok_or_else(|| format!("a tensor is not repeated {by} times"))?;
+        tables.push((0..count).map(|i| Some(i % n)).collect());
     }
     Ok(vec![tabled(x, &tables)])
 }
@@ -59,9 +61,7 @@ fn one_hot(op: &Named, inputs: &[Option<&Array>], _: &[DType]) -> Made {
     }
     let (indices, choices) = (array(inputs, 0)?, array(inputs, 2)?);
     let axis = normalize_axis(op.int("axis", -1)?, indices.shape.len() + 1)?;
-    let depth = usize::try_from(scalar(inputs, 1)?).map_err(|_| "the depth is negative")?;
-    let mut shape = indices.shape.clone();
-    shape.insert(axis, depth);
+    let shape = output_shape(op, inputs)?;
     let lanes = Lanes::new(&shape, axis);
     let picks = indices.to_i64();
     let data = each!(&choices.data, values => marked(values, lanes, &picks)?);

@@ -135,7 +135,9 @@ fn classes(n: usize, order: impl Fn(usize, usize) -> Ordering, sorted: bool) -> 
     }
     let mut of = vec![0; n];
     for (class, group) in groups.iter().enumerate() {
-        group.iter().for_each(|&i| of[i] = class);
+        for &i in group {
+            of[i] = class;
+        }
     }
     Classes {
         first: groups.iter().map(|it| it[0]).collect(),
@@ -167,12 +169,11 @@ fn unique(op: &Named, inputs: &[Option<&Array>], dtypes: &[DType]) -> Made {
     }
     let x = array(inputs, 0)?;
     let sorted = op.flag("sorted", true)?;
-    let (lanes, axis) = match op.attributes.get("axis") {
-        None => (Lanes { outer: 1, extent: x.len(), inner: 1 }, None),
-        Some(_) => {
-            let axis = normalize_axis(op.int("axis", 0)?, x.shape.len())?;
-            (Lanes::new(&x.shape, axis), Some(axis))
-        }
+    let (lanes, axis) = if op.attributes.get("axis").is_some() {
+        let axis = normalize_axis(op.int("axis", 0)?, x.shape.len())?;
+        (Lanes::new(&x.shape, axis), Some(axis))
+    } else {
+        (Lanes { outer: 1, extent: x.len(), inner: 1 }, None)
     };
     let classes = on_each!(&x.data, values => {
         classes(lanes.extent, |a, b| compared(values, lanes, a, b), sorted)
