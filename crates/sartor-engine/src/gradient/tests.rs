@@ -425,21 +425,20 @@ fn moving_elements() {
     check_op(&Op::Pad(Pad { mode: PadMode::Constant }), &inputs, &[0, 2], 1);
 }
 
-/// Esser et al. 2020, equations 3 and 5, for a grid of -2..=1 steps of 0.5.
+/// Esser et al. 2020, equations 3 and 5.
 #[test]
-#[expect(clippy::float_cmp, reason = "these numbers are exact")]
 fn quantization_learns_as_lsq_does() {
-    let x = Array::f32(&[5], vec![-3.0, -0.6, 0.1, 0.4, 9.0]);
-    let (scale, zero) =
-        (Array::f32(&[], vec![0.5]), Array { shape: vec![], data: Data::I8(vec![0]) });
+    let x = Array::f32(&[7], vec![-3.0, -0.6, 0.1, 0.4, 9.0, 1.8, 1.75]);
+    let zero = Array { shape: vec![], data: Data::I8(vec![0]) };
     let it = QuantizeLinear { output_dtype: Some(DType::I4), ..QuantizeLinear::along(0) };
-    // On the grid of i4 with a scale of 0.25, -8..=7, the first saturates below and the last above.
-    let scale = Array::f32(&scale.shape, vec![0.25]);
+    // On the grid of i4, -8..=7, the first lies below, the fifth and the sixth (7.2) lie above, the last on
+    // the limit.
+    let scale = Array::f32(&[], vec![0.25]);
     let ops = [Op::QuantizeLinear(it.clone()), Op::DequantizeLinear(it)];
     let inputs = [Some(&x), Some(&scale), Some(&zero)];
     let q = evaluate(&ops[0], &inputs, &[DType::I4]).unwrap().remove(0);
     let y = evaluate(&ops[1], &[Some(&q), Some(&scale), Some(&zero)], &[DType::F32]).unwrap();
-    let g = Array::f32(&[5], vec![1.0, 2.0, 3.0, 4.0, 5.0]);
+    let g = Array::f32(&[7], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
     let wanted = [true, true, false];
     let given = [Some(&q), Some(&scale), Some(&zero)];
     let back = Context {
@@ -456,10 +455,11 @@ fn quantization_learns_as_lsq_does() {
         wanted: &wanted,
     };
     let from_q = backward(&ops[0], &there).unwrap();
-    assert_eq!(from_q[0].as_ref().unwrap().as_f32().unwrap(), [0.0, 2.0, 3.0, 4.0, 0.0]);
+    let passed = [0.0, 2.0, 3.0, 4.0, 0.0, 0.0, 7.0];
+    assert_eq!(from_q[0].as_ref().unwrap().as_f32().unwrap(), passed);
     let of_scale: f32 =
         [&from_y[1], &from_q[1]].map(|it| it.as_ref().unwrap().to_f32()[0]).iter().sum();
-    let steps: [f32; 5] = [-8.0, -2.0 + 2.4, 0.0 - 0.4, 2.0 - 1.6, 7.0];
+    let steps: [f32; 7] = [-8.0, -2.0 + 2.4, 0.0 - 0.4, 2.0 - 1.6, 7.0, 7.0, 0.0];
     let expected: f32 = steps.iter().zip(g.to_f32()).map(|(a, b)| a * b).sum();
     assert!((of_scale - expected).abs() < 1e-4, "{of_scale}, not {expected}");
 }
