@@ -1,4 +1,4 @@
-//! Gradients of whole networks against PyTorch's in double precision; `fixtures/gradients.py` made them and
+//! Gradients of whole networks against `PyTorch`'s in double precision; `fixtures/gradients.py` made them and
 //! says how.
 
 #[path = "pytorch_gradients/networks.rs"]

@@ -7,10 +7,10 @@ use sartor_ir::{
 };
 
 /// A graph under construction. Tensors have numbers by their order, as in the script.
-pub struct Net {
-    pub graph: Graph,
-    pub parameters: Vec<ValueId>,
-    pub inputs: Vec<Array>,
+pub(crate) struct Net {
+    pub(crate) graph: Graph,
+    pub(crate) parameters: Vec<ValueId>,
+    pub(crate) inputs: Vec<Array>,
     next: u32,
     names: usize,
 }
@@ -27,7 +27,7 @@ fn noise(k: u32, i: u32) -> f64 {
 const ADD: Op = Op::Binary(Binary::Add);
 
 impl Net {
-    pub fn new(seed: u32) -> Self {
+    pub(crate) fn new(seed: u32) -> Self {
         Net {
             graph: Graph::new("net"),
             parameters: Vec::new(),
@@ -38,7 +38,7 @@ impl Net {
     }
 
     /// The elements of the next tensor.
-    pub fn noise(&mut self, count: usize) -> Vec<f32> {
+    pub(crate) fn noise(&mut self, count: usize) -> Vec<f32> {
         self.tensor(count, 1.0, 0.0)
     }
 
@@ -155,7 +155,7 @@ fn form(kernel: usize, stride: usize) -> Form {
     Form { kernel, stride, group: 1 }
 }
 
-pub fn resnet20(net: &mut Net) -> ValueId {
+pub(crate) fn resnet20(net: &mut Net) -> ValueId {
     let input = net.input(&[2, 3, 32, 32]);
     let stem = net.conv("stem", input, 3, 16, form(3, 1));
     let (mut x, mut channels) = (net.relu(stem), 16);
@@ -188,7 +188,7 @@ fn shortcut(net: &mut Net, x: ValueId, width: usize) -> ValueId {
     net.apply(Op::Pad(Pad { mode: sartor_ir::PadMode::Constant }), &[thin, pads])
 }
 
-pub fn mobilenet(net: &mut Net) -> ValueId {
+pub(crate) fn mobilenet(net: &mut Net) -> ValueId {
     let input = net.input(&[4, 3, 16, 16]);
     let stem = net.conv("stem", input, 3, 8, form(3, 1));
     let (mut x, mut channels) = (net.relu6(stem), 8);
@@ -211,7 +211,7 @@ pub fn mobilenet(net: &mut Net) -> ValueId {
     net.linear("head", pooled, 16, 10)
 }
 
-pub fn transformer(net: &mut Net) -> ValueId {
+pub(crate) fn transformer(net: &mut Net) -> ValueId {
     let (length, width, heads) = (6, 16, 4);
     let x = net.input(&[2, length, width]);
     let y = net.layer_norm("first", x, width);
@@ -236,7 +236,7 @@ pub fn transformer(net: &mut Net) -> ValueId {
     net.apply(ADD, &[x, y])
 }
 
-pub fn lstm(net: &mut Net) -> ValueId {
+pub(crate) fn lstm(net: &mut Net) -> ValueId {
     let (length, batch, hidden) = (7usize, 3, 5);
     let tokens: Vec<i64> = (0..(length * batch) as i64).map(|it| it * 5 % 11).collect();
     let shape = [length, batch];
