@@ -78,6 +78,7 @@ pub(crate) fn prepare(site: &Site<'_>) -> Option<Prepared> {
         Op::MatMul => matmul::prepare_matmul(site),
         Op::Softmax(it) => norm::prepare_softmax(it.axis, false, site),
         Op::LogSoftmax(it) => norm::prepare_softmax(it.axis, true, site),
+        Op::Named(it) if it.domain.is_empty() => norm::prepare_layer_norm(it, site),
         Op::Pool(it) => pool::prepare(it, site),
         Op::GlobalPool(it) => pool::prepare_global(*it, site),
         Op::Reduce(it) => pool::prepare_reduce(it, site),

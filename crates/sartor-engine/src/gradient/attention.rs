@@ -1,5 +1,6 @@
 //! Gradients of attention and rotary positions.
 
+use rayon::prelude::*;
 use sartor_ir::{
     DType, Named,
     catalog::{Attention, Shown},
@@ -9,7 +10,7 @@ use super::{Context, Made, Rule, broadcast, floats, narrowed};
 use crate::{
     Array,
     reference::{
-        attention::{Heads, Operands, Row, Turns, attention, rotate},
+        attention::{Heads, Operands, Turns, rotate},
         gemm::Matrix,
         layout::View,
         recurrent::Product,
@@ -79,15 +80,23 @@ fn attend(op: &Named, context: &Context<'_>) -> Made {
 }
 
 fn scores(it: &Operands<f32>) -> Scores {
-    let (mut capped, mut weights) = (Vec::new(), Vec::new());
-    let edit = |row: Row, own: &mut [f64]| {
-        it.cap(own);
-        capped.extend(own.iter().map(|&it| it as f32));
-        it.mask(row, own);
-    };
-    let seen = |_: Row, own: &[f64]| weights.extend(own.iter().map(|&it| it as f32));
-    attention(&it.heads, (&it.q.values, &it.k.values, &it.v.values), it.factor, edit, seen);
-    Scores { capped, weights }
+    let heads: Vec<(Vec<f32>, Vec<f32>)> = (0..it.heads.batch * it.heads.heads)
+        .into_par_iter()
+        .map(|at| {
+            let (mut capped, mut weights) = (Vec::new(), Vec::new());
+            it.head(at, |when, row| {
+                let row = row.iter().map(|&it| it as f32);
+                match when {
+                    Shown::Capped => capped.extend(row),
+                    Shown::Weights => weights.extend(row),
+                    Shown::Products | Shown::Masked => {}
+                }
+            });
+            (capped, weights)
+        })
+        .collect();
+    let (capped, weights): (Vec<_>, Vec<_>) = heads.into_iter().unzip();
+    Scores { capped: capped.concat(), weights: weights.concat() }
 }
 
 /// From d loss / d weights, in place, to d loss / d products, for one head; what the masks get is left in

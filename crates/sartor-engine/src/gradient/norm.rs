@@ -81,10 +81,14 @@ pub(crate) fn batch_norm_train(
     let (channels, inner) = (scale.len(), x.shape[2..].iter().product::<usize>());
     let count = (values.len() / channels.max(1)).max(1) as f64;
     let mut mean = by_channel(channels, inner, |at, _| f64::from(values[at]), values.len());
-    mean.iter_mut().for_each(|it| *it /= count);
+    for it in &mut mean {
+        *it /= count;
+    }
     let square = |at: usize, c: usize| (f64::from(values[at]) - mean[c]).powi(2);
     let mut var = by_channel(channels, inner, square, values.len());
-    var.iter_mut().for_each(|it| *it /= count);
+    for it in &mut var {
+        *it /= count;
+    }
     let epsilon = f64::from(it.epsilon);
     let root: Vec<f64> = var.iter().map(|var| 1.0 / (var + epsilon).sqrt()).collect();
     let own = |(i, &x): (usize, &f32)| {

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use sartor_ir::{DType, Fact, Graph, Node, NodeId, Op, TensorType, ValueId, infer_facts};
+use sartor_ir::{
+    DType, Fact, Graph, Node, NodeId, Op, QuantizeLinear, TensorType, ValueId, infer_facts,
+};
 
 use super::{
     BatchNormMode, TapeOptions,
@@ -127,7 +129,7 @@ impl Preparation<'_> {
         self.steps.push(Step {
             node: node_name(self.graph, node),
             role: self.role(node),
-            op: node.op.clone(),
+            op: self.typed(node),
             inputs: reads,
             outputs: node.outputs.iter().map(|it| it.map(ValueId::index)).collect(),
             dtypes: self.dtypes(node),
@@ -135,6 +137,18 @@ impl Preparation<'_> {
             fast: None,
         });
         Ok(())
+    }
+
+    /// The operator; one that quantizes says to which type, which its arrays alone do not (4-bit integers
+    /// are held as bytes).
+    fn typed(&self, node: &Node) -> Op {
+        match &node.op {
+            Op::QuantizeLinear(it) => {
+                let output_dtype = self.dtype(node.output()).or(it.output_dtype);
+                Op::QuantizeLinear(QuantizeLinear { output_dtype, ..it.clone() })
+            }
+            op => op.clone(),
+        }
     }
 
     /// What training makes of a node.

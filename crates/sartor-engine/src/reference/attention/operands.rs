@@ -1,14 +1,19 @@
 //! ONNX's `Attention`, fitted to the mathematics (<https://onnx.ai/onnx/operators/onnx__Attention.html>).
 
-use sartor_ir::{DType, catalog::Attention};
+use sartor_ir::{
+    DType,
+    catalog::{Attention, Shown},
+};
 
-use super::{Heads, Row};
+use super::{Heads, Row, softmax};
 use crate::{
     Array,
     reference::{
         elementwise::Float,
         evaluate::{array, optional},
+        gemm::Matrix,
         layout::{View, concat},
+        recurrent::Product,
     },
 };
 
@@ -196,14 +201,84 @@ impl<T: Float> Operands<T> {
         }
     }
 
+    /// The result of one head of one sequence, `[queries, value size]`: products of whole matrices, the softmax
+    /// in 64 bits. `see` is shown each row of scores at each stage.
+    pub(crate) fn head(&self, at: usize, mut see: impl FnMut(Shown, &[f64])) -> Vec<T>
+    where
+        T: Product,
+    {
+        let Heads { heads, kv_heads, queries, keys, depth, value_depth, .. } = self.heads;
+        let (batch, head) = (at / heads, at % heads);
+        let kv = batch * kv_heads + head / (heads / kv_heads);
+        let q = &self.q.values[at * queries * depth..][..queries * depth];
+        let k = &self.k.values[kv * keys * depth..][..keys * depth];
+        let v = &self.v.values[kv * keys * value_depth..][..keys * value_depth];
+        let (rows, columns) =
+            (Matrix::stored(queries, depth, false), Matrix::stored(keys, depth, true));
+        let mut scores = vec![T::default(); queries * keys];
+        T::product(q, rows, k, columns, &mut scores);
+        let mut wide = vec![0.0; keys];
+        for (query, scores) in scores.chunks_exact_mut(keys.max(1)).enumerate() {
+            let scaled = scores.iter().map(|&it| self.factor * it.into());
+            wide.iter_mut().zip(scaled).for_each(|(wide, it)| *wide = it);
+            see(Shown::Products, &wide);
+            self.cap(&mut wide);
+            see(Shown::Capped, &wide);
+            self.mask(Row { batch, head, query }, &mut wide);
+            see(Shown::Masked, &wide);
+            softmax(&mut wide);
+            see(Shown::Weights, &wide);
+            scores.iter_mut().zip(&wide).for_each(|(score, &it)| *score = T::narrow(it));
+        }
+        let mut y = vec![T::default(); queries * value_depth];
+        let (rows, columns) =
+            (Matrix::stored(queries, keys, false), Matrix::stored(keys, value_depth, false));
+        T::product(&scores, rows, v, columns, &mut y);
+        y
+    }
+
     /// The result by head as the node's first output has it.
-    pub(crate) fn output(&self, y: Vec<T>) -> Array {
+    pub(crate) fn output(&self, y: &[T]) -> Array {
         let Heads { batch, heads, queries, value_depth, .. } = self.heads;
         let shape = [batch, heads, queries, value_depth];
         if !self.flat {
-            return ByHead { shape, values: y }.array();
+            return ByHead { shape, values: y.to_vec() }.array();
         }
-        let values = View::transpose(&shape, &[0, 2, 1, 3]).read(&y);
+        let values = View::transpose(&shape, &[0, 2, 1, 3]).read(y);
         Array { shape: vec![batch, queries, heads * value_depth], data: T::wrap(values) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sartor_ir::{Attr, Attrs, Named};
+
+    use super::{super::attention, *};
+
+    #[test]
+    fn a_head_is_attention_by_its_definition() {
+        let wave = |shape: &[usize], by: f32| {
+            let count: usize = shape.iter().product();
+            Array::f32(shape, (0..count).map(|i| (i as f32 * by).sin()).collect())
+        };
+        let attributes = Attrs::new()
+            .with("is_causal", Attr::Int(1))
+            .with("softcap", Attr::Float(0.9))
+            .with("q_num_heads", Attr::Int(4))
+            .with("kv_num_heads", Attr::Int(2));
+        let op = Named { domain: String::new(), name: "Attention".into(), version: 24, attributes };
+        let (q, k, v) = (wave(&[2, 5, 12], 0.7), wave(&[2, 5, 6], 1.3), wave(&[2, 5, 8], 0.4));
+        let mask = wave(&[4, 1, 5], 2.1);
+        let inputs = [Some(&q), Some(&k), Some(&v), Some(&mask)];
+        let it = Operands::<f32>::new(Attention::of(&op).unwrap(), &inputs).unwrap();
+        let edit = |row: Row, scores: &mut [f64]| {
+            it.cap(scores);
+            it.mask(row, scores);
+        };
+        let operands = (&it.q.values[..], &it.k.values[..], &it.v.values[..]);
+        let expected = attention(&it.heads, operands, it.factor, edit, |_, _| ());
+        let found: Vec<f32> = (0..8).flat_map(|at| it.head(at, |_, _| ())).collect();
+        assert_eq!(found.len(), expected.len());
+        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5));
     }
 }

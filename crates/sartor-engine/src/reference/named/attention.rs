@@ -1,17 +1,16 @@
 //! `Attention` and `RotaryEmbedding` (<https://onnx.ai/onnx/operators/onnx__Attention.html>).
 
-use sartor_ir::{
-    DType, Named,
-    catalog::{Attention, Shown},
-};
+use rayon::prelude::*;
+use sartor_ir::{DType, Named, catalog::Attention};
 
 use super::Rule;
 use crate::{
     Array, Data,
     reference::{
-        attention::{Operands, Row, Turns, attention, rotate},
+        attention::{Operands, Turns, rotate},
         elementwise::Float,
         evaluate::array,
+        recurrent::Product,
     },
 };
 
@@ -32,33 +31,24 @@ fn attend(op: &Named, inputs: &[Option<&Array>], dtypes: &[DType]) -> Made {
     Ok(made)
 }
 
-fn attended<T: Float>(it: Attention, inputs: &[Option<&Array>]) -> Made {
+fn attended<T: Product>(it: Attention, inputs: &[Option<&Array>]) -> Made {
     let it = Operands::<T>::new(it, inputs)?;
-    let (mut scores, mut weights) = (Vec::new(), Vec::new());
-    let shown = it.it.shown;
-    let mut show = |when: Shown, row: &[f64]| {
-        if shown == when {
-            scores.extend(row.iter().map(|&it| T::narrow(it)));
-        }
-    };
-    let edit = |row: Row, own: &mut [f64]| {
-        show(Shown::Products, own);
-        it.cap(own);
-        show(Shown::Capped, own);
-        it.mask(row, own);
-        show(Shown::Masked, own);
-    };
-    let seen = |_: Row, row: &[f64]| {
-        if shown == Shown::Weights {
-            weights.extend(row.iter().map(|&it| T::narrow(it)));
-        }
-    };
-    let operands = (&it.q.values[..], &it.k.values[..], &it.v.values[..]);
-    let y = attention(&it.heads, operands, it.factor, edit, seen);
+    let heads: Vec<(Vec<T>, Vec<T>)> = (0..it.heads.batch * it.heads.heads)
+        .into_par_iter()
+        .map(|at| {
+            let mut shown = Vec::new();
+            let y = it.head(at, |when, row| {
+                if it.it.shown == when {
+                    shown.extend(row.iter().map(|&it| T::narrow(it)));
+                }
+            });
+            (y, shown)
+        })
+        .collect();
+    let (y, scores): (Vec<_>, Vec<_>) = heads.into_iter().unzip();
     let shape = vec![it.heads.batch, it.heads.heads, it.heads.queries, it.heads.keys];
-    let values = if shown == Shown::Weights { weights } else { scores };
-    let y = it.output(y);
-    Ok(vec![y, it.k.array(), it.v.array(), Array { shape, data: T::wrap(values) }])
+    let y = it.output(&y.concat());
+    Ok(vec![y, it.k.array(), it.v.array(), Array { shape, data: T::wrap(scores.concat()) }])
 }
 
 fn rotary(op: &Named, inputs: &[Option<&Array>], _: &[DType]) -> Made {
