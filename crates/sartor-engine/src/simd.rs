@@ -34,7 +34,7 @@ pub(crate) use batch_norm::{
 };
 pub(crate) use bytes::{
     Affine, ByteConv, Requant, Sink, add_bytes, dequantize_planes, max_rows, mul_bytes,
-    quantize_planes, scale_sums, sum_rows,
+    pair_by_channel, quantize_planes, scale_sums, sum_rows,
 };
 pub(crate) use conv::{ConvShape, PackedConv};
 pub(crate) use conv_train::TrainConv;

@@ -3,7 +3,7 @@
 
 use sartor_engine::{Arithmetic, Array, Options, Program, run_reference};
 use sartor_ir::{
-    Binary, Concat, Conv, DType, Flatten, Gemm, GlobalPool, Graph, Op, Pad, PadMode, Pool,
+    Binary, Concat, Conv, DType, Flatten, Gemm, GlobalPool, Graph, Named, Op, Pad, PadMode, Pool,
     PoolKind, QuantizeLinear, Reduce, ReduceKind, Spatial, Tensor, TensorType, Transpose, Unary,
     ValueId, infer, verify,
 };
@@ -85,10 +85,10 @@ impl Builder {
 }
 
 /// What stands between two dequantized values and a quantization.
-type Build = dyn Fn(&mut Builder, ValueId, ValueId) -> ValueId;
+type Build<'a> = dyn Fn(&mut Builder, ValueId, ValueId) -> ValueId + 'a;
 
 /// A graph of inputs `x` and `x2` on grids, what `build` makes of them, and its rounded form.
-fn graph(shape: &[usize], grids: (Grid, Grid), result: Grid, build: &Build) -> (Graph, Graph) {
+fn graph(shape: &[usize], grids: (Grid, Grid), result: Grid, build: &Build<'_>) -> (Graph, Graph) {
     let make = |round: bool| {
         let mut it = Builder { graph: Graph::new("one"), numbers: Numbers(7), made: 0 };
         let [a, b] = ["x", "x2"]
@@ -106,7 +106,7 @@ fn graph(shape: &[usize], grids: (Grid, Grid), result: Grid, build: &Build) -> (
 }
 
 /// Runs the rounded graph in integers and holds each result against the real value before rounding.
-fn check(what: &str, shape: &[usize], grids: (Grid, Grid), result: Grid, build: &Build) {
+fn check(what: &str, shape: &[usize], grids: (Grid, Grid), result: Grid, build: &Build<'_>) {
     let (rounded, real) = graph(shape, grids, result, build);
     let mut numbers = Numbers(11);
     let inputs: Vec<Array> = (0..2)
@@ -203,6 +203,85 @@ fn arithmetic_of_two_tensors() {
     }
 }
 
+/// One number for each channel of each image, as squeeze-and-excitation blocks have it.
+#[test]
+fn arithmetic_by_channel() {
+    for (op, first) in [(Binary::Mul, true), (Binary::Mul, false), (Binary::Add, true)] {
+        check("by channel", &[3, 8, 4, 5], (UNSIGNED, SIGNED), RESULT, &|it, x, _| {
+            let w = it.weights(&[8, 8, 1, 1], 0);
+            let y = it.node(conv(1, 1, 0, 1), &[x, w]);
+            let y = it.rounded(y, UNSIGNED);
+            let mean = it.node(Op::GlobalPool(GlobalPool::Average), &[y]);
+            let mean = it.rounded(mean, SIGNED);
+            let operands = if first { [y, mean] } else { [mean, y] };
+            it.node(Op::Binary(op), &operands)
+        });
+    }
+}
+
+/// A convolution whose result is not quantized sums in integers and gives floats.
+#[test]
+fn convolutions_into_floats() {
+    for group in [1, 8] {
+        let (_, graph) = graph(&[2, 8, 9, 7], (UNSIGNED, SIGNED), RESULT, &|it, x, _| {
+            let w = it.weights(&[24, 8 / group, 3, 3], 0);
+            let bias = it.floats(&[24], 0.5);
+            let y = it.node(conv(3, 1, 1, group), &[x, w, bias]);
+            it.node(Op::Unary(Unary::Tanh), &[y])
+        });
+        let inputs: Vec<Array> =
+            (3..5).map(|seed| Array::f32(&[2, 8, 9, 7], Numbers(seed).floats(1008))).collect();
+        let shapes = vec![vec![2, 8, 9, 7]; 2];
+        let program = Program::prepare(&graph, &shapes, &Options::default()).unwrap();
+        assert_eq!(program.arithmetic().filter(|it| it.1 == Arithmetic::Integer).count(), 1);
+        let (found, expected) =
+            (program.run(&inputs).unwrap(), run_reference(&graph, &inputs).unwrap());
+        let pairs = found[0].as_f32().unwrap().iter().zip(expected[0].as_f32().unwrap());
+        for (found, expected) in pairs {
+            assert!((found - expected).abs() <= 1e-5, "{found} for {expected}");
+        }
+    }
+}
+
+/// Operators on quantized tensors run as what they stand for.
+#[test]
+fn operators_on_quantized_tensors() {
+    let named = |domain: &str, name: &str, version| {
+        let attributes = sartor_ir::Attrs::new();
+        Op::Named(Named { domain: domain.into(), name: name.into(), version, attributes })
+    };
+    let (scale, result) = (0.0173, 0.0291);
+    let mut it = Builder { graph: Graph::new("operators"), numbers: Numbers(5), made: 0 };
+    let shape = [2, 8, 6, 5];
+    let x = it.graph.add_input("x", TensorType::fixed(DType::F32, &shape)).unwrap();
+    let mut float = |it: &mut Builder, value| it.constant(Tensor::from_f32(&[], &[value]));
+    let (sx, sy) = (float(&mut it, scale), float(&mut it, result));
+    let zx = it.constant(Tensor::from_u8(&[], &[117]));
+    let zy = it.constant(Tensor::from_u8(&[], &[101]));
+    let q = it.node(Op::QuantizeLinear(QuantizeLinear::along(1)), &[x, sx, zx]);
+    let weights: Vec<i64> = it.numbers.floats(64).iter().map(|it| (it * 127.0) as i64).collect();
+    let w = it.constant(Tensor::from_integers(DType::I8, &[8, 8, 1, 1], &weights).unwrap());
+    let sw: Vec<f32> = it.numbers.floats(8).iter().map(|it| 0.002 + it * 0.001).collect();
+    let sw = it.constant(Tensor::from_f32(&[8], &sw));
+    let zw = it.constant(Tensor::from_integers(DType::I8, &[8], &[0; 8]).unwrap());
+    let bias = Tensor::from_integers(DType::I32, &[8], &[900, -700, 0, 3, 5000, -1, 20, 77]);
+    let bias = it.constant(bias.unwrap());
+    let conv = named("", "QLinearConv", 10);
+    let y = it.node(conv, &[q, sx, zx, w, sw, zw, sy, zy, bias]);
+    let sum = named("com.microsoft", "QLinearAdd", 1);
+    let y = it.node(sum, &[q, sx, zx, y, sy, zy, sy, zy]);
+    let y = it.node(Op::DequantizeLinear(QuantizeLinear::along(1)), &[y, sy, zy]);
+    it.graph.set_outputs(vec![y]);
+    verify(&it.graph).unwrap();
+    let inputs = [Array::f32(&shape, Numbers(9).floats(480))];
+    let program = Program::prepare(&it.graph, &[shape.to_vec()], &Options::default()).unwrap();
+    let integer: Vec<_> = program.arithmetic().filter(|it| it.1 == Arithmetic::Integer).collect();
+    assert_eq!(integer.len(), 2, "{integer:?}");
+    let (found, expected) =
+        (program.run(&inputs).unwrap(), run_reference(&it.graph, &inputs).unwrap());
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn pools() {
     let window = |kind, count_include_pad| {
@@ -234,7 +313,7 @@ fn pools() {
 
 #[test]
 fn moves_between_convolutions() {
-    let moves: [(&str, &Build); 5] = [
+    let moves: [(&str, &Build<'_>); 5] = [
         ("Slice", &|it, x, _| {
             let of =
                 |it: &mut Builder, n: i64, m: i64| it.constant(Tensor::from_i64(&[2], &[n, m]));
@@ -283,7 +362,7 @@ fn functions_of_one_element() {
     check("other grid", &[2, 5, 4, 3], (UNSIGNED, SIGNED), RESULT, &|_, x, _| x);
 }
 
-/// A network whose first value is watched in the middle, and whose last product stays in floats.
+/// A network of which a value between two quantizers is watched, and whose last product stays in floats.
 #[test]
 fn watched_values_and_floats_stay_what_they_are() {
     let (graph, _) = graph(&[2, 8, 5, 5], (UNSIGNED, SIGNED), RESULT, &|it, x, _| {
@@ -309,7 +388,7 @@ fn watched_values_and_floats_stay_what_they_are() {
     let convolved = graph.find_node("n7").map(|it| graph.node(it).output()).unwrap();
     let options = Options { watch: vec![convolved], ..Options::default() };
     let watching = Program::prepare(&graph, &shapes, &options).unwrap();
-    assert_eq!(in_integers(&watching), 2, "the watched convolution computes floats");
+    assert_eq!(in_integers(&watching), 3, "the watched convolution gives floats");
     let mut seen = 0;
     let watched = watching
         .run_observed(&inputs, &mut |id, array| {

@@ -3,6 +3,7 @@
 mod constants;
 mod fuse;
 mod integer;
+mod open;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -60,7 +61,12 @@ pub(super) fn lower(
 ) -> Result<Program, EngineError> {
     let facts = infer_facts(graph, &support::input_types(graph, shapes)?)?;
     let watched: BTreeSet<_> = options.watch.iter().copied().collect();
-    let wanted = watched.iter().chain(graph.outputs()).copied().collect();
+    let wanted: BTreeSet<_> = watched.iter().chain(graph.outputs()).copied().collect();
+    if !options.float_simulation
+        && let Some(opened) = open::opened(graph, &facts, &wanted)
+    {
+        return lower(&opened, shapes, options);
+    }
     let mut it = Lowering {
         graph,
         facts,

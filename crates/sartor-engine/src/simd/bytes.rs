@@ -13,8 +13,8 @@ mod tile;
 
 pub(crate) use conv::ByteConv;
 pub(crate) use elementwise::{
-    Affine, add_bytes, dequantize_planes, max_rows, mul_bytes, quantize_planes, scale_sums,
-    sum_rows,
+    Affine, add_bytes, dequantize_planes, max_rows, mul_bytes, pair_by_channel, quantize_planes,
+    scale_sums, sum_rows,
 };
 
 use super::{Level, level};
@@ -85,15 +85,17 @@ pub(crate) struct Requant {
 pub(crate) enum Sink<'a> {
     /// Requantized.
     Bytes(&'a mut [u8]),
-    /// As real numbers.
+    /// As real numbers, channels last.
     Floats(&'a mut [f32]),
+    /// As real numbers, channels first.
+    Planes(&'a mut [f32]),
 }
 
 impl Sink<'_> {
     fn len(&self) -> usize {
         match self {
             Sink::Bytes(y) => y.len(),
-            Sink::Floats(y) => y.len(),
+            Sink::Floats(y) | Sink::Planes(y) => y.len(),
         }
     }
 }

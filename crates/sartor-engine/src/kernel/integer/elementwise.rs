@@ -2,17 +2,19 @@
 
 use sartor_ir::Binary;
 
-use super::{Held, IntegerKernel, Source, turned};
+use super::{Held, IntegerKernel, Source, planes, turned};
 use crate::simd::{self, Affine, Sink};
 
-/// What is known of the arithmetic of two tensors of one shape when it is prepared.
+/// What is known of the arithmetic of two tensors when it is prepared.
 pub(crate) struct PairSite {
     /// Addition, subtraction or multiplication.
     pub(crate) op: Binary,
     /// The operands.
     pub(crate) operands: (Held, Held),
-    /// Their shape.
+    /// The shape of the first.
     pub(crate) shape: Vec<usize>,
+    /// Whether the second holds one number for each channel of each image; else it has the shape of the first.
+    pub(crate) by_channel: bool,
     /// Real limits of the result.
     pub(crate) limits: (f32, f32),
     /// The result, which lies as the first operand.
@@ -24,10 +26,11 @@ struct PairKernel {
     product: bool,
     by: Affine,
     shape: Vec<usize>,
+    by_channel: bool,
     layouts: (bool, bool),
 }
 
-/// The kernel; `None` for other operators.
+/// The kernel; `None` for other operators, and for numbers by channel where channels do not lie last.
 pub(crate) fn prepare_pair(site: &PairSite) -> Option<Box<dyn IntegerKernel>> {
     let (a, b) = site.operands;
     let ratio = |scale: f32| scale / site.y.scale;
@@ -37,7 +40,8 @@ pub(crate) fn prepare_pair(site: &PairSite) -> Option<Box<dyn IntegerKernel>> {
         Binary::Mul => (ratio(a.scale * b.scale), 1.0),
         _ => return None,
     };
-    if !factors.0.is_finite() || !factors.1.is_finite() {
+    let laid = !site.by_channel || a.channels_last;
+    if !factors.0.is_finite() || !factors.1.is_finite() || !laid {
         return None;
     }
     let by = Affine {
@@ -50,6 +54,7 @@ pub(crate) fn prepare_pair(site: &PairSite) -> Option<Box<dyn IntegerKernel>> {
         product: site.op == Binary::Mul,
         by,
         shape: site.shape.clone(),
+        by_channel: site.by_channel,
         layouts: (a.channels_last, b.channels_last),
     }))
 }
@@ -57,6 +62,11 @@ pub(crate) fn prepare_pair(site: &PairSite) -> Option<Box<dyn IntegerKernel>> {
 impl IntegerKernel for PairKernel {
     fn run(&self, inputs: &[Source<'_>], y: Sink<'_>) {
         let Sink::Bytes(y) = y else { return };
+        if self.by_channel {
+            let operands = (inputs[0].bytes(), inputs[1].bytes());
+            simd::pair_by_channel(self.by, self.product, planes(&self.shape), operands, y);
+            return;
+        }
         let b = turned(inputs[1].bytes(), &self.shape, self.layouts.1, self.layouts.0);
         if self.product {
             simd::mul_bytes(self.by, inputs[0].bytes(), &b, y);

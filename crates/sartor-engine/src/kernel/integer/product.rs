@@ -37,6 +37,8 @@ struct ProductKernel {
     shape: Vec<usize>,
     from: bool,
     to: bool,
+    /// Whether floats lie channels first.
+    planes: bool,
 }
 
 /// The kernel; `None` if a sum could leave 32 bits or a scale is no number.
@@ -44,7 +46,7 @@ pub(crate) fn prepare(site: &ProductSite) -> Option<Box<dyn IntegerKernel>> {
     let requant = requant(site)?;
     let conv = ByteConv::new(&site.geometry, &site.weights.values, site.x.zero, &requant);
     let (shape, from, to) = (site.shape.clone(), site.x.channels_last, site.channels_last);
-    Some(Box::new(ProductKernel { conv, to: to && has_layout(&shape), shape, from }))
+    Some(Box::new(ProductKernel { conv, to: to && has_layout(&shape), shape, from, planes: to }))
 }
 
 fn requant(site: &ProductSite) -> Option<Requant> {
@@ -87,6 +89,10 @@ fn whole_steps(bias: f32, step: f32) -> (i64, f32) {
 impl IntegerKernel for ProductKernel {
     fn run(&self, inputs: &[Source<'_>], y: Sink<'_>) {
         let x = turned(inputs[0].bytes(), &self.shape, self.from, self.to);
+        let y = match y {
+            Sink::Floats(y) if self.planes => Sink::Planes(y),
+            other => other,
+        };
         self.conv.run(&x, y);
     }
 }

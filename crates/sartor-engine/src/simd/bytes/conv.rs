@@ -22,6 +22,8 @@ const TASKS: usize = 16;
 #[derive(Clone, Debug)]
 pub(crate) struct ByteConv {
     shape: ConvShape,
+    /// Positions of an image of the output.
+    plane: usize,
     kind: Kind,
     requant: Requant,
 }
@@ -63,24 +65,37 @@ struct Part {
 }
 
 /// An output of which each task writes its own elements.
-pub(super) struct Shared(pub(super) Target);
+pub(super) struct Shared {
+    y: Target,
+    /// Channels of a position.
+    step: usize,
+}
 
 // SAFETY: tasks write disjoint elements only.
 unsafe impl Sync for Shared {}
 
 impl Shared {
-    pub(super) fn new(y: Sink<'_>) -> Self {
-        Shared(match y {
+    /// `plane` is the number of positions of an image.
+    fn new(y: Sink<'_>, plane: usize, step: usize) -> Self {
+        let y = match y {
             Sink::Bytes(y) => Target::Bytes(y.as_mut_ptr()),
             Sink::Floats(y) => Target::Floats(y.as_mut_ptr()),
-        })
+            Sink::Planes(y) => {
+                Target::Planes { y: y.as_mut_ptr(), first: 0, plane, channel: 0, channels: step }
+            }
+        };
+        Shared { y, step }
     }
 
-    /// The target from element `at` on, which lies inside the output.
-    pub(super) fn from(&self, at: usize) -> Target {
-        match self.0 {
+    /// The target from a position of the batch and a channel on, which lie inside the output.
+    pub(super) fn from(&self, position: usize, channel: usize) -> Target {
+        let at = position * self.step + channel;
+        match self.y {
             Target::Bytes(y) => Target::Bytes(y.wrapping_add(at)),
             Target::Floats(y) => Target::Floats(y.wrapping_add(at)),
+            Target::Planes { y, plane, channels, .. } => {
+                Target::Planes { y, first: position, plane, channel, channels }
+            }
         }
     }
 }
@@ -99,6 +114,7 @@ impl ByteConv {
         pad: u8,
         requant: &Requant,
     ) -> Self {
+        let plane = shape.out_h * shape.out_w;
         let shape = regular(shape);
         let depthwise = shape.groups > 1
             && shape.in_channels == shape.groups
@@ -109,7 +125,7 @@ impl ByteConv {
             (Kind::Dense(Dense::new(level, &shape, weights, pad)), shape.outputs())
         };
         let requant = padded(requant, per_group, level.lanes());
-        ByteConv { shape, kind, requant }
+        ByteConv { shape, plane, kind, requant }
     }
 
     /// Computes `y` from `x`.
@@ -123,7 +139,7 @@ impl ByteConv {
         if y.len() == 0 {
             return;
         }
-        let y = Shared::new(y);
+        let y = Shared::new(y, self.plane, s.out_channels);
         match &self.kind {
             Kind::Dense(it) => it.run(s, &self.requant, x, &y),
             Kind::Depthwise(it) => it.run(s, &self.requant, x, &y),
@@ -242,8 +258,7 @@ impl Dense {
         blocks: &[(usize, usize)],
     ) {
         let (channels, outputs) = (s.channels(), s.outputs());
-        let first =
-            ((part.image * s.out_h + part.row) * s.out_w) * s.out_channels + group * outputs;
+        let first = (part.image * s.out_h + part.row) * s.out_w;
         let padded = requant.bias.len() / s.groups;
         let quads = channels.div_ceil(4);
         let lines = self.weights.len() / s.groups;
@@ -260,7 +275,12 @@ impl Dense {
                 image_step: s.in_h * s.in_w * s.in_channels,
             },
             positions: part.images * part.rows * s.out_w,
-            results: requant.results(group * padded, outputs, y.from(first), s.out_channels),
+            results: requant.results(
+                group * padded,
+                outputs,
+                y.from(first, group * outputs),
+                s.out_channels,
+            ),
         };
         if s.reads_in_place() {
             let row = (part.image * s.in_h + part.row * s.strides.0) * s.in_w;
@@ -388,7 +408,10 @@ impl Split {
         } else {
             bands = bands.max(missing);
         }
-        split.rows = s.out_h.div_ceil(bands).max(1);
+        // The positions of a task are one run of the output: parts of several images are none.
+        if images == 1 {
+            split.rows = s.out_h.div_ceil(bands).max(1);
+        }
         split
     }
 }

@@ -101,7 +101,7 @@ impl Depthwise {
         let line = band.columns * channels;
         // Taps beyond the last column have weights of 0: any byte will do, but there must be one.
         let slack = 3 * s.dilations.1 * channels;
-        let first = (image * s.out_h + row) * s.out_w * channels;
+        let first = (image * s.out_h + row) * s.out_w;
         let quads = s.kernel.1.div_ceil(4);
         let taps: Vec<usize> = (0..s.kernel.0 * quads)
             .map(|i| {
@@ -124,7 +124,7 @@ impl Depthwise {
                 rows,
                 column_step: s.strides.1 * channels * 4,
                 row_step: s.strides.0 * line * 4,
-                results: requant.results(0, channels, y.from(first), channels),
+                results: requant.results(0, channels, y.from(first, 0), channels),
             };
             // SAFETY: the level is this processor's; the band holds four taps of each position and channel, and 64
             // bytes follow the last; tasks differ in image or rows.

@@ -118,6 +118,32 @@ pub(crate) fn mul_bytes(by: Affine, a: &[u8], b: &[u8], y: &mut [u8]) {
     by_parts(a, b, y, |a, b, y| mul_slice(by, a, b, y));
 }
 
+/// y = a + b, or a · b if `product`, where `b` [n, channels] is the same at all positions of `a` [n, positions, channels].
+pub(crate) fn pair_by_channel(
+    by: Affine,
+    product: bool,
+    (channels, positions): (usize, usize),
+    (a, b): (&[u8], &[u8]),
+    y: &mut [u8],
+) {
+    assert!(a.len() == y.len() && b.len() * positions == y.len(), "one row for each image");
+    if y.is_empty() {
+        return;
+    }
+    let image = channels * positions;
+    let part = |((y, a), b): ((&mut [u8], &[u8]), &[u8])| {
+        for (y, a) in y.chunks_exact_mut(channels).zip(a.chunks_exact(channels)) {
+            if product { mul_slice(by, a, b, y) } else { add_slice(by, a, b, y) }
+        }
+    };
+    if y.len() <= TASK {
+        y.chunks_mut(image).zip(a.chunks(image)).zip(b.chunks(channels)).for_each(part);
+    } else {
+        let parts = y.par_chunks_mut(image).zip(a.par_chunks(image));
+        parts.zip(b.par_chunks(channels)).for_each(part);
+    }
+}
+
 /// Adds one row of bytes to `sums`.
 pub(crate) fn sum_rows(x: &[u8], sums: &mut [i32]) {
     add_to_sums(x, sums);

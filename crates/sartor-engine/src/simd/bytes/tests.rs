@@ -91,6 +91,13 @@ fn check_conv(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
             floats.iter().zip(&biased).all(|(y, sum)| *y as i32 == *sum),
             "{level:?} {s:?}: sums differ"
         );
+        let mut planes = vec![f32::NAN; sums.len()];
+        ByteConv::at(level, s, &weights, pad, &exact).run(&x, Sink::Planes(&mut planes));
+        let (plane, channels) = (s.out_h * s.out_w, s.out_channels);
+        for (at, &sum) in biased.iter().enumerate() {
+            let (n, p, c) = (at / (plane * channels), at / channels % plane, at % channels);
+            prop_assert_eq!(planes[(n * channels + c) * plane + p] as i32, sum, "planes {:?}", s);
+        }
         let mut made = vec![0; sums.len()];
         ByteConv::at(level, s, &weights, pad, &requant).run(&x, Sink::Bytes(&mut made));
         for (at, (&y, &sum)) in made.iter().zip(&biased).enumerate() {
@@ -159,6 +166,15 @@ fn wide_convolutions_are_their_definition() {
         },
         ConvShape {
             batch: 9,
+            in_channels: 16,
+            out_channels: 16,
+            kernel: (3, 3),
+            pads_begin: (1, 1),
+            ..square(32)
+        },
+        // Two images and more tasks wanted than there are.
+        ConvShape {
+            batch: 16,
             in_channels: 16,
             out_channels: 16,
             kernel: (3, 3),

@@ -61,7 +61,19 @@ impl Cursor {
 pub(super) enum Target {
     Bytes(*mut u8),
     Floats(*mut f32),
+    /// Channels first: images of `channels` planes of `plane` positions each. The task begins at position `first` of
+    /// the batch and at channel `channel`.
+    Planes {
+        y: *mut f32,
+        first: usize,
+        plane: usize,
+        channel: usize,
+        channels: usize,
+    },
 }
+
+/// Most lanes of a vector.
+const MOST_LANES: usize = 16;
 
 /// Results of a task: their requantization and places.
 #[derive(Clone, Copy)]
@@ -95,6 +107,16 @@ impl Results<'_> {
             match self.y {
                 Target::Bytes(y) => sums.store_bytes(&finish, y.add(at), count),
                 Target::Floats(y) => sums.store_floats(&finish, y.add(at), count),
+                Target::Planes { y, first: start, plane, channel, channels } => {
+                    let mut kept = [0.0; MOST_LANES];
+                    let count = count.min(L::LANES);
+                    sums.store_floats(&finish, kept.as_mut_ptr(), count);
+                    let (image, within) = ((start + position) / plane, (start + position) % plane);
+                    let at = (image * channels + channel + first) * plane + within;
+                    for (lane, &value) in kept[..count].iter().enumerate() {
+                        *y.add(at + lane * plane) = value;
+                    }
+                }
             }
         }
     }

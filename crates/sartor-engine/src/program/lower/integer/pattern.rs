@@ -8,7 +8,7 @@ use crate::{
     kernel::{
         self,
         integer::{
-            Held, IntegerKernel, PairSite, ProductSite, Weights, has_layout, prepare_move,
+            Held, IntegerKernel, PairSite, ProductSite, Weights, has_layout, planes, prepare_move,
             prepare_pair, prepare_pool, prepare_product, prepare_table,
         },
     },
@@ -72,8 +72,7 @@ impl<'g> Lowering<'g> {
             return None;
         }
         let output = core.output();
-        let turned = matches!(core.op, Op::Conv(_)) && has_layout(&self.shape(output)?);
-        if turned || graph.of(output).is_empty() && !self.wanted.contains(&output) {
+        if graph.of(output).is_empty() && !self.wanted.contains(&output) {
             return None;
         }
         let (kernel, inputs, _) = self.product(&Chain { id, core, after: Vec::new() }, None)?;
@@ -262,13 +261,22 @@ impl<'g> Lowering<'g> {
             Op::Variadic(Variadic::Sum) if node.inputs.len() == 2 => Binary::Add,
             _ => return None,
         };
-        let (left, right) = (node.input(0)?, node.input(1)?);
-        let ((a, held_a), (b, held_b)) = (self.bytes_behind(left)?, self.bytes_behind(right)?);
         let shape = self.shape(node.output())?;
-        if self.shape(left)? != shape || self.shape(right)? != shape {
+        // What has the shape of the result comes first.
+        let whole = |i: usize| node.input(i).and_then(|it| self.shape(it)).as_ref() == Some(&shape);
+        let (first, second) = if whole(0) { (0, 1) } else { (1, 0) };
+        if !whole(first) || first == 1 && op == Binary::Sub {
             return None;
         }
-        let site = PairSite { op, operands: (held_a, held_b), shape, limits, y };
+        let by_channel = !whole(second);
+        let fits =
+            |it: &[usize]| it.len() == shape.len() && it[..2] == shape[..2] && planes(it).1 == 1;
+        if by_channel && (shape.len() < 3 || !fits(&self.shape(node.input(second)?)?)) {
+            return None;
+        }
+        let behind = |i: usize| self.bytes_behind(node.input(i)?);
+        let ((a, held_a), (b, held_b)) = (behind(first)?, behind(second)?);
+        let site = PairSite { op, operands: (held_a, held_b), shape, by_channel, limits, y };
         Some((prepare_pair(&site)?, vec![a, b], held_a.channels_last))
     }
 
