@@ -44,7 +44,7 @@ pub(crate) fn observe(
         check_types(graph, inputs)?;
         let shapes: Vec<_> = inputs.iter().map(|it| it.shape.clone()).collect();
         if prepared.as_ref().is_none_or(|it| it.0 != shapes) {
-            let options = Options { watch: inner.clone() };
+            let options = Options { watch: inner.clone(), ..Options::default() };
             let program = Program::prepare(graph, &shapes, &options).map_err(run_error)?;
             prepared = Some((shapes, program));
         }

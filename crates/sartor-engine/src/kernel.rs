@@ -1,6 +1,7 @@
 //! Fast kernels over floats of shapes that are known when a graph is prepared.
 
 mod conv;
+pub(crate) mod integer;
 mod layout;
 mod matmul;
 mod norm;
@@ -50,7 +51,8 @@ pub(crate) struct Site<'a> {
 }
 
 impl Site<'_> {
-    fn shape_of(&self, i: usize) -> Option<&[usize]> {
+    /// The shape of input `i`, if it is known.
+    pub(crate) fn shape_of(&self, i: usize) -> Option<&[usize]> {
         self.shapes.get(i)?.as_deref()
     }
 
@@ -64,8 +66,13 @@ impl Site<'_> {
         self.node.input(i).is_none()
     }
 
+    /// Whether input `i` is left out or constant.
+    pub(crate) fn is_known(&self, i: usize) -> bool {
+        self.absent(i) || self.constants.get(i).is_some_and(Option::is_some)
+    }
+
     /// Constant inputs as the reference rules read them.
-    fn arrays(&self) -> Vec<Option<&Array>> {
+    pub(crate) fn arrays(&self) -> Vec<Option<&Array>> {
         self.constants.iter().map(Option::as_deref).collect()
     }
 }

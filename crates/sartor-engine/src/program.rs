@@ -12,8 +12,12 @@ use sartor_ir::{DType, Graph, Op, ValueId};
 
 use crate::{
     Array, Data, EngineError,
-    kernel::Kernel,
+    kernel::{
+        Kernel,
+        integer::{IntegerKernel, Source},
+    },
     reference,
+    simd::Sink,
     stage::{self, Stage},
 };
 
@@ -22,6 +26,19 @@ use crate::{
 pub struct Options {
     /// Values that observers want to see: nothing is fused across them.
     pub watch: Vec<ValueId>,
+    /// Whether quantized nodes compute in floats, rounding where the graph quantizes, even where there is an integer
+    /// kernel. Integer kernels sum exactly: a quantized value differs by at most one step, and only where the exact
+    /// number lies within float rounding of the middle between two steps.
+    pub float_simulation: bool,
+}
+
+/// The numbers that a step computes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// Floats, or whatever type the values have.
+    Native,
+    /// Bytes and exact 32-bit sums of their products.
+    Integer,
 }
 
 /// A graph prepared for concrete input shapes: run it as often as needed, from several threads if wanted.
@@ -35,6 +52,8 @@ pub struct Program {
     first_reports: Vec<Report>,
     /// Floats of each slot of the activation arena.
     slots: Vec<usize>,
+    /// Bytes of each slot for values that are held in bytes.
+    bytes: Vec<usize>,
     /// Number of values that are kept as arrays of their own.
     others: usize,
     /// Arenas of past runs, kept so that the next run allocates nothing large.
@@ -55,6 +74,8 @@ enum Place {
     Constant(usize),
     /// Floats in the arena.
     Slot(usize),
+    /// Bytes in the arena.
+    Bytes(usize),
     /// An array of another type, or of a shape that only the run knows.
     Other(usize),
 }
@@ -78,6 +99,8 @@ struct Report {
 enum Action {
     /// A fast kernel fills output 0.
     Fast(Box<dyn Kernel>),
+    /// A kernel between bytes and floats fills output 0.
+    Integer(Box<dyn IntegerKernel>),
     /// Input 0 is copied to output 0, or is there already.
     Copy,
     /// The reference kernel.
@@ -103,6 +126,7 @@ struct Step {
 #[derive(Debug)]
 struct Frame {
     slots: Vec<Vec<f32>>,
+    bytes: Vec<Vec<u8>>,
     others: Vec<Option<Array>>,
     /// What observers are shown.
     shown: Vec<f32>,
@@ -150,12 +174,25 @@ impl Program {
 
     /// Bytes of the activation arena of one run.
     pub fn peak_memory_bytes(&self) -> usize {
-        self.slots.iter().sum::<usize>() * size_of::<f32>()
+        self.slots.iter().sum::<usize>() * size_of::<f32>() + self.bytes.iter().sum::<usize>()
+    }
+
+    /// What each step computes with, in order, under the name of its first node. Steps between floats and bytes, which
+    /// only convert, are not listed as integer.
+    pub fn arithmetic(&self) -> impl Iterator<Item = (&str, Arithmetic)> {
+        self.steps.iter().map(|step| {
+            let integer = match &step.action {
+                Action::Integer(kernel) => kernel.computes(),
+                _ => false,
+            };
+            (step.node.as_str(), if integer { Arithmetic::Integer } else { Arithmetic::Native })
+        })
     }
 
     fn new_frame(&self) -> Frame {
         let slots = self.slots.iter().map(|&it| vec![0.0; it]).collect();
-        Frame { slots, others: vec![None; self.others], shown: Vec::new() }
+        let bytes = self.bytes.iter().map(|&it| vec![0; it]).collect();
+        Frame { slots, bytes, others: vec![None; self.others], shown: Vec::new() }
     }
 
     fn check_inputs(&self, inputs: &[Array]) -> Result<(), EngineError> {
@@ -198,6 +235,7 @@ impl Program {
                 Action::Reference { op, dtypes } => {
                     self.run_reference(step, op, dtypes, frame, inputs)?;
                 }
+                Action::Integer(kernel) => self.run_integer(step, &**kernel, frame, inputs),
                 Action::Fast(_) | Action::Copy => self.run_fast(step, frame, inputs),
             }
             for report in &step.reports {
@@ -234,6 +272,52 @@ impl Program {
         };
         stage::apply(&step.stages, from, &operands, y);
         frame.slots[*slot] = memory;
+    }
+
+    fn run_integer(
+        &self,
+        step: &Step,
+        kernel: &dyn IntegerKernel,
+        frame: &mut Frame,
+        inputs: &[Array],
+    ) {
+        let Some(Some(Operand { place, shape: Some(shape) })) = step.outputs.first() else {
+            return;
+        };
+        let len = shape.iter().product();
+        match *place {
+            Place::Bytes(slot) => {
+                let mut memory = std::mem::take(&mut frame.bytes[slot]);
+                kernel.run(&self.sources(step, frame, inputs), Sink::Bytes(&mut memory[..len]));
+                frame.bytes[slot] = memory;
+            }
+            Place::Slot(slot) => {
+                let mut memory = std::mem::take(&mut frame.slots[slot]);
+                let sources = self.sources(step, frame, inputs);
+                kernel.run(&sources, Sink::Floats(&mut memory[..len]));
+                let floats: Vec<_> = sources.iter().map(|it| it.floats()).collect();
+                stage::apply(&step.stages, None, &floats, &mut memory[..len]);
+                frame.slots[slot] = memory;
+            }
+            _ => {}
+        }
+    }
+
+    /// What an integer kernel reads.
+    fn sources<'a>(
+        &'a self,
+        step: &Step,
+        frame: &'a Frame,
+        inputs: &'a [Array],
+    ) -> Vec<Source<'a>> {
+        let source = |operand: &Option<Operand>| match operand {
+            Some(Operand { place: Place::Bytes(slot), shape: Some(shape) }) => {
+                Source::Bytes(&frame.bytes[*slot][..shape.iter().product()])
+            }
+            Some(operand) => Source::Floats(self.floats(operand, frame, inputs)),
+            None => Source::Floats(&[]),
+        };
+        step.inputs.iter().map(source).collect()
     }
 
     fn run_reference(
@@ -289,6 +373,7 @@ impl Program {
             Place::Input(i) => Some(&inputs[i]),
             Place::Constant(i) => Some(&*self.constants[i]),
             Place::Other(i) => frame.others[i].as_ref(),
+            Place::Bytes(_) => None,
         };
         array.and_then(Array::as_f32).unwrap_or_default()
     }
@@ -306,7 +391,7 @@ impl Program {
             Place::Other(i) => {
                 frame.others[i].as_ref().expect("an array is made before it is read")
             }
-            Place::Slot(_) => {
+            Place::Slot(_) | Place::Bytes(_) => {
                 let shape = operand.shape.clone().unwrap_or_default();
                 return Cow::Owned(Array {
                     shape,

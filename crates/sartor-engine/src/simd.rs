@@ -5,6 +5,7 @@
 //! the same bits for any number of threads.
 
 mod batch_norm;
+mod bytes;
 mod conv;
 mod conv_input;
 mod conv_train;
@@ -30,6 +31,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 pub(crate) use batch_norm::{
     BatchNorm, BatchStatistics, Into, Target, activate_backward, bias_gradient,
+};
+pub(crate) use bytes::{
+    Affine, ByteConv, Requant, Sink, add_bytes, dequantize_planes, max_rows, mul_bytes,
+    pair_by_channel, quantize_planes, scale_sums, sum_rows,
 };
 pub(crate) use conv::{ConvShape, PackedConv};
 pub(crate) use conv_train::TrainConv;

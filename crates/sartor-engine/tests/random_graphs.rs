@@ -228,7 +228,7 @@ proptest! {
         let x = images(seed, 2);
         let mut expected = std::collections::BTreeMap::new();
         run_reference_observed(&graph, std::slice::from_ref(&x), &mut |id, it| { expected.insert(id, it.clone()); }).unwrap();
-        let program = Program::prepare(&graph, std::slice::from_ref(&x.shape), &Options { watch: values.clone() }).unwrap();
+        let program = Program::prepare(&graph, std::slice::from_ref(&x.shape), &Options { watch: values.clone(), ..Options::default() }).unwrap();
         let mut seen = Vec::new();
         program.run_observed(&[x], &mut |id, it| {
             assert_close(it, &expected[&id], 1e-4, &graph.value(id).name);
@@ -241,7 +241,9 @@ proptest! {
     fn rounding_pairs_follow_the_reference(seed in any::<u64>(), length in 1usize..4) {
         let (graph, _) = random_graph(seed, length, true);
         let x = images(seed, 3);
-        let program = Program::prepare(&graph, std::slice::from_ref(&x.shape), &Options::default()).unwrap();
+        // Integer kernels have tests of their own: on these grids exact ties are frequent, which floats break by chance.
+        let options = Options { float_simulation: true, ..Options::default() };
+        let program = Program::prepare(&graph, std::slice::from_ref(&x.shape), &options).unwrap();
         let (found, expected) = (program.run(std::slice::from_ref(&x)).unwrap(), run_reference(&graph, &[x]).unwrap());
         // A sum near the middle of two grid points may round either way: few, and by one or two steps.
         let (a, b) = (found[1].as_f32().unwrap(), expected[1].as_f32().unwrap());

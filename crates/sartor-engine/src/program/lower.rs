@@ -2,6 +2,8 @@
 
 mod constants;
 mod fuse;
+mod integer;
+mod open;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,6 +40,7 @@ pub(super) struct Lowering<'g> {
     pub(super) watched: BTreeSet<ValueId>,
     /// What follows from constants, by value.
     pub(super) constants: Vec<Option<Arc<Array>>>,
+    integers: integer::Integers,
     /// Quantized values that only matching dequantizations read: kept as floats.
     fake: BTreeSet<ValueId>,
     /// The value whose memory a value shares.
@@ -61,13 +64,19 @@ pub(super) fn lower(
     let graph = apart.as_ref().unwrap_or(graph);
     let facts = infer_facts(graph, &types)?;
     let watched: BTreeSet<_> = options.watch.iter().copied().collect();
-    let wanted = watched.iter().chain(graph.outputs()).copied().collect();
+    let wanted: BTreeSet<_> = watched.iter().chain(graph.outputs()).copied().collect();
+    if !options.float_simulation
+        && let Some(opened) = open::opened(graph, &facts, &wanted)
+    {
+        return lower(&opened, shapes, options);
+    }
     let mut it = Lowering {
         graph,
         facts,
         wanted,
         watched,
         constants: vec![None; graph.value_count()],
+        integers: integer::Integers::default(),
         fake: BTreeSet::new(),
         root: graph.values().map(|(id, _)| id).collect(),
         reads: BTreeMap::new(),
@@ -76,11 +85,14 @@ pub(super) fn lower(
         maker: BTreeMap::new(),
     };
     let live = it.fold_constants()?;
+    if !options.float_simulation {
+        it.find_integers(&live);
+    }
     it.find_fake_quantization(&live);
     it.find_shared_memory(&live);
     for &id in &live {
         let node = graph.node(id);
-        if it.root[node.output().index()] == node.output() {
+        if it.root[node.output().index()] == node.output() && !it.add_integer(id) {
             it.add_step(node);
         }
     }
@@ -122,6 +134,9 @@ impl Lowering<'_> {
     /// Finds the values that share their input's memory, and counts who reads what.
     fn find_shared_memory(&mut self, live: &[NodeId]) {
         for &id in live {
+            if self.integers.takes(id) {
+                continue;
+            }
             let node = self.graph.node(id);
             if self.moves_nothing(node)
                 && let Some(input) = node.input(0)

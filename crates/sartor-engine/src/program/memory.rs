@@ -42,7 +42,8 @@ pub(super) fn place(mut it: Lowering<'_>, shapes: &[Vec<usize>]) -> Result<Progr
         outputs,
         first_reports,
         constants: planner.constants,
-        slots: planner.slots,
+        slots: planner.slots.sizes,
+        bytes: planner.bytes.sizes,
         others: planner.others,
         frames: Mutex::new(Vec::new()),
     })
@@ -54,9 +55,35 @@ struct Planner<'a, 'g> {
     last_use: BTreeMap<ValueId, usize>,
     places: BTreeMap<ValueId, Place>,
     constants: Vec<Arc<Array>>,
-    slots: Vec<usize>,
-    free: Vec<usize>,
+    slots: Pool,
+    bytes: Pool,
     others: usize,
+}
+
+/// Slots of one element type.
+#[derive(Default)]
+struct Pool {
+    /// Elements of each slot.
+    sizes: Vec<usize>,
+    free: Vec<usize>,
+}
+
+impl Pool {
+    /// The smallest free slot that is large enough, else the largest one, grown, else a new one.
+    fn take(&mut self, len: usize) -> usize {
+        let key = |&i: &usize| {
+            let size = self.sizes[self.free[i]];
+            if size >= len { (0, size) } else { (1, usize::MAX - size) }
+        };
+        if let Some(i) = (0..self.free.len()).min_by_key(key) {
+            let slot = self.free.swap_remove(i);
+            self.sizes[slot] = self.sizes[slot].max(len);
+            slot
+        } else {
+            self.sizes.push(len);
+            self.sizes.len() - 1
+        }
+    }
 }
 
 impl<'a, 'g> Planner<'a, 'g> {
@@ -77,8 +104,8 @@ impl<'a, 'g> Planner<'a, 'g> {
             last_use,
             places,
             constants: Vec::new(),
-            slots: Vec::new(),
-            free: Vec::new(),
+            slots: Pool::default(),
+            bytes: Pool::default(),
             others: 0,
         }
     }
@@ -117,8 +144,9 @@ impl<'a, 'g> Planner<'a, 'g> {
                 Some(&Place::Slot(slot))
                     if Some(slot) != inherited || draft.outputs.contains(&Some(root)) =>
                 {
-                    self.free.push(slot);
+                    self.slots.free.push(slot);
                 }
+                Some(&Place::Bytes(slot)) => self.bytes.free.push(slot),
                 Some(&Place::Other(i)) => releases.push(i),
                 _ => {}
             }
@@ -151,8 +179,11 @@ impl<'a, 'g> Planner<'a, 'g> {
     fn output(&mut self, id: ValueId, inherited: Option<usize>) -> Operand {
         let shape = self.it.shape(id);
         let place = match &shape {
+            Some(shape) if self.it.is_held(id) => {
+                Place::Bytes(self.bytes.take(shape.iter().product()))
+            }
             Some(shape) if self.it.is_float(id) => {
-                let slot = inherited.unwrap_or_else(|| self.take_slot(shape.iter().product()));
+                let slot = inherited.unwrap_or_else(|| self.slots.take(shape.iter().product()));
                 Place::Slot(slot)
             }
             _ => {
@@ -162,22 +193,6 @@ impl<'a, 'g> Planner<'a, 'g> {
         };
         self.places.insert(id, place);
         Operand { place, shape }
-    }
-
-    /// The smallest free slot that is large enough, else the largest one, grown, else a new one.
-    fn take_slot(&mut self, len: usize) -> usize {
-        let key = |&i: &usize| {
-            let size = self.slots[self.free[i]];
-            if size >= len { (0, size) } else { (1, usize::MAX - size) }
-        };
-        if let Some(i) = (0..self.free.len()).min_by_key(key) {
-            let slot = self.free.swap_remove(i);
-            self.slots[slot] = self.slots[slot].max(len);
-            slot
-        } else {
-            self.slots.push(len);
-            self.slots.len() - 1
-        }
     }
 
     /// Watched values that are there before the first step.

@@ -275,7 +275,7 @@ impl PackedConv {
 
 impl ConvShape {
     /// Products in one sum.
-    pub(super) fn terms(&self) -> usize {
+    pub(crate) fn terms(&self) -> usize {
         self.in_channels / self.groups * self.kernel.0 * self.kernel.1
     }
 

@@ -183,7 +183,7 @@ impl Lowering<'_> {
         Some((scales.iter().zip(zeros).map(grid).collect(), inner))
     }
 
-    fn zeros(&self, node: &Node, count: usize) -> Option<Vec<i64>> {
+    pub(super) fn zeros(&self, node: &Node, count: usize) -> Option<Vec<i64>> {
         match node.input(2) {
             None => Some(vec![0; count]),
             Some(_) => Some(self.constant(node, 2)?.to_i64()),
@@ -197,6 +197,9 @@ impl Lowering<'_> {
             let node = self.graph.node(id);
             let Op::QuantizeLinear(it) = &node.op else { continue };
             let output = node.output();
+            if self.is_held(output) {
+                continue;
+            }
             let readers: Vec<_> =
                 consumers.of(output).iter().filter(|it| live.contains(&it.0)).collect();
             let undone =
@@ -209,7 +212,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn undoes(&self, reader: &Node, node: &Node) -> bool {
+    pub(super) fn undoes(&self, reader: &Node, node: &Node) -> bool {
         let (Op::DequantizeLinear(back), Op::QuantizeLinear(it)) = (&reader.op, &node.op) else {
             return false;
         };
