@@ -1,5 +1,6 @@
 //! Fast kernels over floats of shapes that are known when a graph is prepared.
 
+pub(crate) mod blocked;
 mod conv;
 mod layout;
 mod matmul;
@@ -20,6 +21,11 @@ pub(crate) trait Kernel: Debug + Send + Sync {
     /// Computes `y`; `inputs` are those that the kernel asked for in [`Prepared::inputs`], then those of
     /// absorbed stages.
     fn run(&self, inputs: &[&[f32]], y: &mut [f32]);
+
+    /// Multiply-accumulates of one run, 0 where nobody asked.
+    fn macs(&self) -> usize {
+        0
+    }
 
     /// Takes a stage over as part of the kernel, if it can.
     fn absorb(&mut self, _stage: &Stage) -> bool {
@@ -50,7 +56,7 @@ pub(crate) struct Site<'a> {
 }
 
 impl Site<'_> {
-    fn shape_of(&self, i: usize) -> Option<&[usize]> {
+    pub(crate) fn shape_of(&self, i: usize) -> Option<&[usize]> {
         self.shapes.get(i)?.as_deref()
     }
 
@@ -65,7 +71,7 @@ impl Site<'_> {
     }
 
     /// Constant inputs as the reference rules read them.
-    fn arrays(&self) -> Vec<Option<&Array>> {
+    pub(crate) fn arrays(&self) -> Vec<Option<&Array>> {
         self.constants.iter().map(Option::as_deref).collect()
     }
 }

@@ -4,7 +4,11 @@
 //! tested on one machine. Work is cut by shapes alone and each output element is summed in one fixed order: results are
 //! the same bits for any number of threads.
 
+mod aligned;
 mod batch_norm;
+pub(crate) mod blocked;
+#[cfg(test)]
+mod blocked_tests;
 mod conv;
 mod conv_input;
 mod conv_train;
@@ -18,6 +22,7 @@ mod optimizer;
 mod planes;
 mod pool_train;
 mod scratch;
+pub(crate) mod tasks;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -27,6 +32,7 @@ mod vector;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+pub(crate) use aligned::Aligned;
 pub(crate) use batch_norm::{
     BatchNorm, BatchStatistics, Into, activate_backward, batch_statistics, bias_gradient,
 };

@@ -44,6 +44,7 @@ pub(super) fn place(mut it: Lowering<'_>, shapes: &[Vec<usize>]) -> Result<Progr
         constants: planner.constants,
         slots: planner.slots,
         others: planner.others,
+        parts: None,
         frames: Mutex::new(Vec::new()),
     })
 }
@@ -125,6 +126,7 @@ impl<'a, 'g> Planner<'a, 'g> {
         }
         Step {
             node: draft.node,
+            kind: draft.kind,
             action: draft.action,
             inputs,
             outputs,
