@@ -254,7 +254,7 @@ fn operators_on_quantized_tensors() {
     let mut it = Builder { graph: Graph::new("operators"), numbers: Numbers(5), made: 0 };
     let shape = [2, 8, 6, 5];
     let x = it.graph.add_input("x", TensorType::fixed(DType::F32, &shape)).unwrap();
-    let mut float = |it: &mut Builder, value| it.constant(Tensor::from_f32(&[], &[value]));
+    let float = |it: &mut Builder, value| it.constant(Tensor::from_f32(&[], &[value]));
     let (sx, sy) = (float(&mut it, scale), float(&mut it, result));
     let zx = it.constant(Tensor::from_u8(&[], &[117]));
     let zy = it.constant(Tensor::from_u8(&[], &[101]));

@@ -188,12 +188,14 @@ impl Lowering<'_> {
         let output = node.output();
         if let Some(unit) = self.integers.units.remove(&id) {
             let core = self.graph.node(unit.core);
+            unit.inputs.iter().for_each(|&it| self.need_plain(it));
             let inputs = unit.inputs.into_iter().map(Some).collect();
             self.push(core, Action::Integer(unit.kernel), inputs, vec![Some(output)]);
             return true;
         }
         let shape = self.shape(output).unwrap_or_default();
         if let Some(&held) = self.integers.held.get(&output) {
+            node.input(0).into_iter().for_each(|it| self.need_plain(it));
             let kernel = Box::new(Enter { held, shape });
             self.push(node, Action::Integer(kernel), vec![node.input(0)], vec![Some(output)]);
             return true;
