@@ -15,7 +15,7 @@ pub(crate) mod pool;
 mod qlinear;
 pub(crate) mod random;
 mod recurrent;
-mod region;
+pub(crate) mod region;
 pub(crate) mod resize;
 pub(crate) mod scatter;
 pub(crate) mod select;
