@@ -27,7 +27,7 @@
 //! ```
 
 mod check;
-mod dropout;
+pub(crate) mod dropout;
 mod fast;
 mod forward;
 mod fuse;

@@ -8,6 +8,7 @@
 mod attention;
 mod bits;
 mod blocks;
+mod cast;
 mod composed;
 mod control;
 mod conv_transpose;
@@ -74,6 +75,7 @@ const FAMILIES: &[&[Entry]] = &[
     attention::ENTRIES,
     bits::ENTRIES,
     blocks::ENTRIES,
+    cast::ENTRIES,
     control::ENTRIES,
     conv_transpose::ENTRIES,
     einsum::ENTRIES,

@@ -56,7 +56,7 @@ fn grid(dtype: DType) -> Option<Grid> {
             nan: 0x80,
             ..plain
         },
-        // No NaN, no infinity: what is beyond goes to the largest, a NaN too.
+        // No NaN, no infinity: what is beyond goes to the largest, a NaN to minus zero as in ONNX's tests.
         DType::F4E2M1 => {
             Grid { mantissa_bits: 1, bias: 1, largest: 6.0, beyond: 6.0, nan: 7, sign: 8, ..plain }
         }
@@ -93,13 +93,13 @@ pub fn decode(dtype: DType, code: u8) -> f32 {
     }
 }
 
-/// The nearest power of two, ties upwards, limited to the format; NaN for what is not above 0.
+/// The least power of two that is not smaller, limited to the format; NaN for what is below 0.
 fn encode_power(x: f32) -> u8 {
     if x.is_nan() || x < 0.0 {
         return u8::MAX;
     }
     let exponent = exponent_of(f64::from(x)).max(-127);
-    let power = if f64::from(x) >= 1.5 * 2f64.powi(exponent) { exponent + 1 } else { exponent };
+    let power = if f64::from(x) > 2f64.powi(exponent) { exponent + 1 } else { exponent };
     (power.min(127) + 127) as u8
 }
 
@@ -111,7 +111,7 @@ fn exponent_of(x: f64) -> i32 {
 impl Grid {
     fn round(&self, x: f64, saturate: bool) -> f64 {
         if x.is_nan() {
-            return if self.nan == 7 { self.largest } else { x };
+            return if self.nan == 7 { -0.0 } else { x };
         }
         let exponent = exponent_of(x.abs()).max(1 - self.bias).min(1000);
         let step = 2f64.powi(exponent - self.mantissa_bits);

@@ -1,6 +1,7 @@
 //! From a file to a graph.
 
 mod body;
+mod inline;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,7 +35,8 @@ const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=13;
 /// Reads an ONNX model. Large tensors share memory with `bytes` and with the files that `external` gives.
 ///
 /// Older forms of the known operators are translated into the newest one; constants that they had as
-/// attributes become graph constants, and so do `Constant` nodes and initializers.
+/// attributes become graph constants, and so do `Constant` nodes and initializers. Calls of model-local functions are
+/// replaced by their nodes.
 ///
 /// # Errors
 /// Bytes that are no ONNX model, versions that are not supported (opsets 7 to 24, IR versions 3 to 13 are),
@@ -50,6 +52,7 @@ pub fn import(
     if !IR_VERSIONS.contains(&model.ir_version) {
         return Err(ImportError::IrVersion(model.ir_version));
     }
+    let inlined = inline::inline(&mut model);
     let opsets = opsets(&model.opset_import)?;
     let opset =
         *opsets.get("").ok_or(ImportError::Missing("`opset_import` of ONNX's operators"))?;
@@ -58,6 +61,7 @@ pub fn import(
     }
     let file = model.graph.take().ok_or(ImportError::Missing("graph"))?;
     let mut importer = Importer::new(model, opsets, opset, external)?;
+    importer.diagnostics = inlined;
     importer.read(file)?;
     let mut graph = importer.graph;
     graph.sort()?;

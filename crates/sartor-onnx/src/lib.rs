@@ -4,7 +4,7 @@
 //! known operators into the newest one; whatever cannot be translated exactly is carried through as
 //! [`sartor_ir::Op::Named`] and named in a [`Diagnostic`]. [`export`] writes a graph back in the opset
 //! that it came in, or the lowest newer one that can express it. `export(import(m))` computes what `m`
-//! computes, and what stands around the graph (producer, metadata, model-local functions, notes on nodes
+//! computes, and what stands around the graph (producer, metadata, notes on nodes
 //! and values) travels in the [`Envelope`].
 //!
 //! This crate touches no file: [`ExternalData`] is asked for the files in which a model keeps its large

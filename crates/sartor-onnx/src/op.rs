@@ -120,7 +120,12 @@ pub(crate) fn older(graph: &Graph, node: &Node, opset: i64) -> Result<Form, Need
     let ctx = Context { graph, node, opset };
     match &node.op {
         Op::Clip => elementwise::older_clip(&ctx, &mut form)?,
-        Op::Cast(it) => form.attrs.set("to", Attr::Int(it.to.code().into())),
+        Op::Cast(it) => {
+            if !it.saturate {
+                at_least(opset, 19)?;
+            }
+            form.attrs.set("to", Attr::Int(it.to.code().into()));
+        }
         Op::Slice => layout::older_slice(&ctx, &mut form)?,
         Op::Pad(it) => layout::older_pad(&ctx, it.mode, &mut form)?,
         Op::Squeeze | Op::Unsqueeze if opset < 13 => {

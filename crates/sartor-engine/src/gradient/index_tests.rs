@@ -130,6 +130,32 @@ fn blocks_and_norms() {
 }
 
 #[test]
+fn maps_regions_and_images() {
+    let mut numbers = Numbers(29);
+    for corners in [0, 1] {
+        let op = named("AffineGrid", Attrs::new().with("align_corners", Attr::Int(corners)));
+        check_op(&op, &[numbers.apart(&[2, 2, 3]), integers(&[2, 1, 3, 4])], &[0], 1);
+        check_op(&op, &[numbers.apart(&[1, 3, 4]), integers(&[1, 1, 2, 3, 2])], &[0], 1);
+    }
+    let regions = Array::f32(&[3, 4], vec![0., 0., 4., 3., 1., 1., 5., 4., -2., 0., 2., 9.]);
+    let attrs = Attrs::new()
+        .with("output_height", Attr::Int(2))
+        .with("output_width", Attr::Int(3))
+        .with("sampling_ratio", Attr::Int(2));
+    let inputs = [numbers.apart(&[2, 2, 5, 6]), regions, integers(&[0, 1, 1])];
+    check_op(&named("RoiAlign", attrs), &inputs, &[0], 1);
+    let inputs = [numbers.apart(&[2, 5, 4]), integers(&[2, 3, 7])];
+    check_op(&named("CenterCropPad", Attrs::new()), &inputs, &[0], 1);
+    let window =
+        Attrs::new().with("kernel_shape", Attr::Ints(vec![2])).with("strides", Attr::Ints(vec![1]));
+    let inputs = [numbers.apart(&[1, 1, 3]), shaped(&[1, 1, 3], &[1, 3, 1])];
+    check_op(&named("MaxUnpool", window), &inputs, &[0], 1);
+    let attrs = Attrs::new().with("pads", Attr::Ints(vec![1, 0, 0, 1]));
+    let inputs = [numbers.apart(&[2, 8, 12]), integers(&[3, 4]), integers(&[2, 2])];
+    check_op(&named("Col2Im", attrs), &inputs, &[0], 1);
+}
+
+#[test]
 fn picking_and_placing() {
     let mut numbers = Numbers(25);
     let axis = |it: i64| Attrs::new().with("axis", Attr::Int(it));

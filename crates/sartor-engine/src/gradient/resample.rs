@@ -11,7 +11,8 @@ use crate::{
         layout::strides,
         named::{
             Lanes,
-            grid::{Sampler, check_rank},
+            grid::{Sampler, check_rank, pixel_places},
+            region::Align,
             resize::{Plan, Taps},
         },
     },
@@ -21,6 +22,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule { domain: "", name: "Resize", backward: resize },
     Rule { domain: "", name: "Upsample", backward: resize },
     Rule { domain: "", name: "GridSample", backward: grid_sample },
+    Rule { domain: "", name: "AffineGrid", backward: affine_grid },
+    Rule { domain: "", name: "RoiAlign", backward: align },
 ];
 
 fn resize(op: &Named, context: &Context<'_>) -> Made {
@@ -120,4 +123,52 @@ fn grid_sample(op: &Named, context: &Context<'_>) -> Made {
         made[1] = Some(narrowed(&grid.shape, dgrid));
     }
     Ok(made)
+}
+
+fn affine_grid(op: &Named, context: &Context<'_>) -> Made {
+    let Some(g) = context.gradient(0) else { return Ok(context.zero()) };
+    context.first(|| {
+        let theta = context.input(0)?;
+        let d = g.shape.len() - 2;
+        let places = pixel_places(&g.shape[1..=d], op.flag("align_corners", false)?);
+        let image = (places.len() / (d + 1) * d).max(1);
+        let mut sums = vec![0.0f64; theta.len()];
+        for (sums, g) in sums.chunks_exact_mut(d * (d + 1)).zip(floats(g).chunks_exact(image)) {
+            for (place, g) in places.chunks_exact(d + 1).zip(g.chunks_exact(d)) {
+                for (sums, &g) in sums.chunks_exact_mut(d + 1).zip(g) {
+                    sums.iter_mut().zip(place).for_each(|(sum, it)| *sum += f64::from(g) * it);
+                }
+            }
+        }
+        Ok(narrowed(&theta.shape, sums))
+    })
+}
+
+/// Of the input, with means; where regions begin and end is not differentiated.
+fn align(op: &Named, context: &Context<'_>) -> Made {
+    let Some(g) = context.gradient(0) else { return Ok(context.zero()) };
+    context.first(|| {
+        let it = Align::read(op)?;
+        if it.largest {
+            return Err("`RoiAlign` of the largest samples has no gradient".to_owned());
+        }
+        let (x, regions) = (context.input(0)?, context.input(1)?);
+        let images = context.input(2)?.to_i64();
+        let (channels, plane) = (x.shape[1], x.shape[2] * x.shape[3]);
+        let cells = [g.shape[2], g.shape[3]];
+        let size = (cells[0] * cells[1]).max(1);
+        let (mut sums, dy) = (vec![0.0f64; x.len()], floats(g));
+        for (r, region) in regions.to_f64().chunks_exact(4).enumerate() {
+            let samples = it.cells(region, cells, [x.shape[2], x.shape[3]]);
+            let first = usize::try_from(images[r]).map_err(|_| "an image is negative")? * channels;
+            for c in 0..channels {
+                let sums = &mut sums[(first + c) * plane..][..plane];
+                for (own, &g) in samples.iter().zip(&dy[(r * channels + c) * size..][..size]) {
+                    let share = f64::from(g) / own.len().max(1) as f64;
+                    own.iter().flatten().for_each(|&(at, weight)| sums[at] += share * weight);
+                }
+            }
+        }
+        Ok(narrowed(&x.shape, sums))
+    })
 }

@@ -10,8 +10,9 @@ use crate::{
         layout::View,
         named::{
             self, Lanes,
-            blocks::as_transposition,
-            pool::lp,
+            blocks::{as_transposition, center_tables},
+            conv_transpose::block_windows,
+            pool::{lp, unpooled_places},
             random::dropped,
             select::{Walk, cumulated, triangle, triangle_of},
         },
@@ -29,6 +30,9 @@ pub(super) const RULES: &[Rule] = &[
     Rule { domain: "", name: "LpPool", backward: lp_pool },
     Rule { domain: "", name: "GlobalLpPool", backward: lp_pool },
     Rule { domain: "", name: "Dropout", backward: dropout },
+    Rule { domain: "", name: "CenterCropPad", backward: center },
+    Rule { domain: "", name: "MaxUnpool", backward: unpool },
+    Rule { domain: "", name: "Col2Im", backward: col2im },
 ];
 
 /// An element gets the sum over its copies.
@@ -140,5 +144,51 @@ fn dropout(op: &Named, context: &Context<'_>) -> Made {
                 Array::f32(&g.shape, floats(g).iter().zip(&factors).map(one).collect())
             }
         })
+    })
+}
+
+fn center(op: &Named, context: &Context<'_>) -> Made {
+    let Some(g) = context.gradient(0) else { return Ok(context.zero()) };
+    context.first(|| {
+        let x = context.input(0)?;
+        let sums = returned(&g.to_f64(), &center_tables(op, context.inputs)?, &x.shape);
+        Ok(Array::f32(&x.shape, sums.into_iter().map(|it| it as f32).collect()))
+    })
+}
+
+/// Of several elements on one place the last one stays.
+fn unpool(op: &Named, context: &Context<'_>) -> Made {
+    let Some(g) = context.gradient(0) else { return Ok(context.zero()) };
+    context.first(|| {
+        let x = context.input(0)?;
+        let (_, places) = unpooled_places(op, context.inputs)?;
+        let (dy, mut last) = (floats(g), vec![usize::MAX; g.len()]);
+        for (i, place) in places.iter().enumerate() {
+            if let Some(at) = place {
+                last[*at] = i;
+            }
+        }
+        let stays = |(i, place): (usize, &Option<usize>)| match place {
+            Some(at) if last[*at] == i => dy[*at],
+            _ => 0.0,
+        };
+        Ok(Array::f32(&x.shape, places.iter().enumerate().map(stays).collect()))
+    })
+}
+
+/// What was added to a place of the image gets that place's gradient.
+fn col2im(op: &Named, context: &Context<'_>) -> Made {
+    let Some(g) = context.gradient(0) else { return Ok(context.zero()) };
+    context.first(|| {
+        let (x, axes) = (context.input(0)?, block_windows(op, context.inputs)?);
+        let taps = axes.iter().map(|it| it.kernel).product::<usize>();
+        let plane = axes.iter().map(|it| it.input).product::<usize>();
+        let (table, dy, places) = (tap_table(&axes), floats(g), x.shape[2]);
+        let one = |i: usize| {
+            let (at, row) = (i % places, i / places);
+            let index = table[at * taps + row % taps];
+            dy[row / taps * plane..][..plane].get(index).copied().unwrap_or(0.0)
+        };
+        Ok(Array::f32(&x.shape, (0..x.len()).map(one).collect()))
     })
 }

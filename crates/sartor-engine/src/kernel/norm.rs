@@ -46,7 +46,9 @@ struct LayerNormKernel {
 }
 
 pub(super) fn prepare_layer_norm(op: &Named, site: &Site<'_>) -> Option<Prepared> {
-    if !matches!(op.name.as_str(), "LayerNormalization" | "RMSNormalization") {
+    // The other outputs are the statistics.
+    let normalizes = matches!(op.name.as_str(), "LayerNormalization" | "RMSNormalization");
+    if !normalizes || site.output != 0 {
         return None;
     }
     let x = site.shape_of(0)?;

@@ -3,6 +3,7 @@
 mod attention;
 mod bits;
 pub(crate) mod blocks;
+mod cast;
 mod composed;
 mod control;
 pub(crate) mod conv_transpose;
@@ -15,7 +16,7 @@ pub(crate) mod pool;
 mod qlinear;
 pub(crate) mod random;
 mod recurrent;
-mod region;
+pub(crate) mod region;
 pub(crate) mod resize;
 pub(crate) mod scatter;
 pub(crate) mod select;
@@ -47,6 +48,7 @@ const FAMILIES: &[&[Rule]] = &[
     attention::RULES,
     bits::RULES,
     blocks::RULES,
+    cast::RULES,
     control::RULES,
     conv_transpose::RULES,
     einsum::RULES,

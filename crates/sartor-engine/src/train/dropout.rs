@@ -11,7 +11,7 @@ use crate::Array;
 const RATIO: f32 = 0.5;
 
 /// The probability that an element is zeroed: input 1, if given.
-pub(super) fn ratio(inputs: &[Option<&Array>]) -> Result<f32, String> {
+pub(crate) fn ratio(inputs: &[Option<&Array>]) -> Result<f32, String> {
     let given = inputs.get(1).copied().flatten();
     let ratio = given.map_or(Some(RATIO), |it| it.to_f32().first().copied());
     ratio.filter(|it| (0.0..1.0).contains(it)).ok_or_else(|| {
@@ -21,7 +21,7 @@ pub(super) fn ratio(inputs: &[Option<&Array>]) -> Result<f32, String> {
 
 /// The factor of each element: 0 or `1 / (1 - ratio)`. `stream` tells the nodes of one run apart and the
 /// runs of one node.
-pub(super) fn mask(len: usize, ratio: f32, seed: u64, stream: u64) -> Vec<f32> {
+pub(crate) fn mask(len: usize, ratio: f32, seed: u64, stream: u64) -> Vec<f32> {
     let mut numbers = ChaCha8Rng::seed_from_u64(seed);
     numbers.set_stream(stream);
     // An element stays if its 32 random bits are at or above this.

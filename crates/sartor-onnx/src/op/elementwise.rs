@@ -52,10 +52,12 @@ pub(super) fn older_clip(ctx: &Context, form: &mut Form) -> Result<(), Need> {
     Ok(())
 }
 
-/// ONNX numbers the element types, the graph names them.
+/// ONNX numbers the element types, the graph names them. Powers of two are rounded up, the default of `round_mode`.
 pub(super) fn newest_cast(draft: &mut Draft) -> Result<(), String> {
-    if draft.attrs.int("saturate", 1).map_err(|it| it.to_string())? != 1 {
-        return Err("its form without saturation is not known".to_owned());
+    match draft.attrs.take("round_mode") {
+        None => {}
+        Some(Attr::Str(it)) if it == "up" => {}
+        Some(other) => return Err(format!("its form with `round_mode` {other:?} is not known")),
     }
     dtype_by_name(draft, "to")
 }

@@ -27,12 +27,14 @@ pub(super) fn newest_dropout(draft: &mut Draft, source: &Source) -> Result<(), S
         }
         return Ok(());
     }
-    if draft.attrs.get("seed").is_some() {
-        return Err("its form with a seed is not known".to_owned());
-    }
     let training = draft.inputs.get(2).copied().flatten().is_some();
     let off = source.constant(draft, 2).is_some_and(|it| it.data().iter().all(|&byte| byte == 0));
-    if training && !off { Err("its training form is not known".to_owned()) } else { Ok(()) }
+    if training && !off {
+        return Err("its training form is not known".to_owned());
+    }
+    // Where nothing is drawn, the seed says nothing.
+    draft.attrs.take("seed");
+    Ok(())
 }
 
 pub(super) fn older_dropout(ctx: &Context, form: &mut Form) -> Result<(), Need> {

@@ -56,7 +56,10 @@ fn move_blocks(op: &Named, inputs: &[Option<&Array>], _: &[DType]) -> Made {
 }
 
 /// For each axis of the output the index of the input, `None` in the padding.
-fn center_tables(op: &Named, inputs: &[Option<&Array>]) -> Result<Vec<Vec<Option<usize>>>, String> {
+pub(crate) fn center_tables(
+    op: &Named,
+    inputs: &[Option<&Array>],
+) -> Result<Vec<Vec<Option<usize>>>, String> {
     let x = array(inputs, 0)?;
     let all: Vec<i64> = (0..x.shape.len() as i64).collect();
     let axes = op.ints("axes")?.unwrap_or(&all);

@@ -110,6 +110,21 @@ fn blocks(op: &Named, image: &[i64], block: &[i64]) -> Result<Vec<Window>, Strin
     (0..n).map(axis).collect::<Result<_, String>>()
 }
 
+/// The windows of `Col2Im` over its image.
+///
+/// # Errors
+/// Blocks that do not make up the image.
+pub(crate) fn block_windows(op: &Named, inputs: &[Option<&Array>]) -> Result<Vec<Window>, String> {
+    let list = |i: usize| integers(inputs, i).ok_or_else(|| format!("input {i} is missing"));
+    let axes = blocks(op, &list(1)?, &list(2)?)?;
+    let places: usize = axes.iter().map(|it| it.output).product();
+    let given = array(inputs, 0)?.shape.last().copied().unwrap_or(0);
+    if given != places {
+        return Err(format!("{given} blocks do not make up an image of {places}"));
+    }
+    Ok(axes)
+}
+
 fn col2im(op: &Named, inputs: &[Option<&Array>], _: &[DType]) -> Made {
     fn added<T: Number>(x: &[T], planes: usize, axes: &[Window]) -> Vec<T> {
         let product = |of: fn(&Window) -> usize| axes.iter().map(of).product::<usize>();
@@ -134,13 +149,7 @@ fn col2im(op: &Named, inputs: &[Option<&Array>], _: &[DType]) -> Made {
         Ok(T::wrap(added(values::<T>(inputs, 0)?, planes, axes)))
     }
     let shape = output_shape(op, inputs)?;
-    let list = |i: usize| integers(inputs, i).ok_or_else(|| format!("input {i} is missing"));
-    let axes = blocks(op, &list(1)?, &list(2)?)?;
-    let x = array(inputs, 0)?;
-    let places: usize = axes.iter().map(|it| it.output).product();
-    if x.shape[2] != places {
-        return Err(format!("{} blocks do not make up an image of {places}", x.shape[2]));
-    }
+    let (x, axes) = (array(inputs, 0)?, block_windows(op, inputs)?);
     let data = by_number!(x, of(inputs, shape[0] * shape[1], &axes))?;
     Ok(vec![Array { shape, data }])
 }

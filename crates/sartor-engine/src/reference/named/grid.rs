@@ -239,15 +239,8 @@ fn grid_sample(op: &Named, inputs: &[Option<&Array>], _: &[DType]) -> Made {
     Ok(vec![made.ok_or("text cannot be sampled")?])
 }
 
-/// `theta [n, d, d + 1]` times the places of all pixels, in -1..=1.
-fn affine_grid(op: &Named, inputs: &[Option<&Array>], _: &[DType]) -> Made {
-    let shape = output_shape(op, inputs)?;
-    let corners = op.flag("align_corners", false)?;
-    let theta = array(inputs, 0)?;
-    let d = shape.len() - 2;
-    if theta.shape != [shape[0], d, d + 1] {
-        return Err(format!("theta {:?} is no map of {d} axes", theta.shape));
-    }
+/// The places of all pixels of `extents` in -1..=1, innermost axis first, each with a 1 behind it.
+pub(crate) fn pixel_places(extents: &[usize], corners: bool) -> Vec<f64> {
     let place = |i: usize, n: usize| {
         let (i, n) = (i as f64, n as f64);
         match (corners, n > 1.0) {
@@ -256,20 +249,33 @@ fn affine_grid(op: &Named, inputs: &[Option<&Array>], _: &[DType]) -> Made {
             (false, _) => (2.0 * i + 1.0) / n - 1.0,
         }
     };
-    let extents = &shape[1..=d];
-    let places: usize = extents.iter().product();
+    let count: usize = extents.iter().product();
+    let mut places = Vec::with_capacity(count * (extents.len() + 1));
+    for at in 0..count {
+        let mut rest = at;
+        for &n in extents.iter().rev() {
+            places.push(place(rest % n, n));
+            rest /= n;
+        }
+        places.push(1.0);
+    }
+    places
+}
+
+/// `theta [n, d, d + 1]` times the places of all pixels.
+fn affine_grid(op: &Named, inputs: &[Option<&Array>], _: &[DType]) -> Made {
+    let shape = output_shape(op, inputs)?;
+    let theta = array(inputs, 0)?;
+    let d = shape.len() - 2;
+    if theta.shape != [shape[0], d, d + 1] {
+        return Err(format!("theta {:?} is no map of {d} axes", theta.shape));
+    }
+    let places = pixel_places(&shape[1..=d], op.flag("align_corners", false)?);
     let mut y = Vec::with_capacity(shape.iter().product());
     for theta in theta.to_f64().chunks_exact(d * (d + 1)) {
-        for at in 0..places {
-            let (mut rest, mut point) = (at, Vec::with_capacity(d));
-            for &n in extents.iter().rev() {
-                point.push(place(rest % n, n));
-                rest /= n;
-            }
-            for row in theta.chunks_exact(d + 1) {
-                let sum: f64 = row.iter().zip(&point).map(|(a, b)| a * b).sum();
-                y.push(sum + row[d]);
-            }
+        for place in places.chunks_exact(d + 1) {
+            let row = |row: &[f64]| row.iter().zip(place).map(|(a, b)| a * b).sum::<f64>();
+            y.extend(theta.chunks_exact(d + 1).map(row));
         }
     }
     let made = Array { shape, data: Data::F64(y) }.cast(theta.dtype());

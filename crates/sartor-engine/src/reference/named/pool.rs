@@ -57,27 +57,16 @@ fn lp_pool(op: &Named, inputs: &[Option<&Array>], _: &[DType]) -> Made {
     Ok(vec![made.ok_or("text has no norm")?])
 }
 
-/// Indices count in the natural output, which lies at the beginning of a larger one that was asked for.
-fn unpool(op: &Named, inputs: &[Option<&Array>], _: &[DType]) -> Made {
-    fn placed<T: Element>(
-        x: &[T],
-        indices: &[i64],
-        natural: &[usize],
-        shape: &[usize],
-    ) -> Result<Vec<T>, String> {
-        let (from, to) = (strides(natural), strides(shape));
-        let count: usize = natural.iter().product();
-        let mut y = vec![T::default(); shape.iter().product()];
-        for (&value, &index) in x.iter().zip(indices) {
-            let at = usize::try_from(index).ok().filter(|it| *it < count);
-            let at = at.ok_or_else(|| format!("index {index} is out of range for {natural:?}"))?;
-            let place = |axis: usize| at / from[axis] % natural[axis];
-            if (0..shape.len()).all(|axis| place(axis) < shape[axis]) {
-                y[(0..shape.len()).map(|axis| place(axis) * to[axis]).sum::<usize>()] = value;
-            }
-        }
-        Ok(y)
-    }
+/// The extents of an unpooled tensor, and where in it each element comes to lie; `None` where a smaller
+/// output than the natural one has no such place. Indices count in the natural output, which lies at the
+/// beginning of a larger one that was asked for.
+///
+/// # Errors
+/// Indices that do not fit.
+pub(crate) fn unpooled_places(
+    op: &Named,
+    inputs: &[Option<&Array>],
+) -> Result<(Vec<usize>, Vec<Option<usize>>), String> {
     let (x, indices) = (array(inputs, 0)?, array(inputs, 1)?);
     if x.shape != indices.shape {
         return Err(format!("indices {:?} do not fit input {:?}", indices.shape, x.shape));
@@ -87,11 +76,36 @@ fn unpool(op: &Named, inputs: &[Option<&Array>], _: &[DType]) -> Made {
         Some(_) => output_shape(op, inputs)?,
         None => natural.clone(),
     };
-    let indices = indices.to_i64();
     if shape.len() != natural.len() {
         return Err(format!("output shape {shape:?} does not fit input {:?}", x.shape));
     }
-    let data = each!(&x.data, values => placed(values, &indices, &natural, &shape)?);
+    let (from, to) = (strides(&natural), strides(&shape));
+    let count: usize = natural.iter().product();
+    let place = |index: i64| {
+        let at = usize::try_from(index).ok().filter(|it| *it < count);
+        let at = at.ok_or_else(|| format!("index {index} is out of range for {natural:?}"))?;
+        let own = |axis: usize| at / from[axis] % natural[axis];
+        let inside = (0..shape.len()).all(|axis| own(axis) < shape[axis]);
+        let sum = || (0..shape.len()).map(|axis| own(axis) * to[axis]).sum::<usize>();
+        Ok(inside.then(sum))
+    };
+    let places = indices.to_i64().into_iter().map(place).collect::<Result<_, String>>()?;
+    Ok((shape, places))
+}
+
+fn unpool(op: &Named, inputs: &[Option<&Array>], _: &[DType]) -> Made {
+    fn placed<T: Element>(x: &[T], places: &[Option<usize>], count: usize) -> Vec<T> {
+        let mut y = vec![T::default(); count];
+        for (&value, place) in x.iter().zip(places) {
+            if let Some(at) = place {
+                y[*at] = value;
+            }
+        }
+        y
+    }
+    let (shape, places) = unpooled_places(op, inputs)?;
+    let count = shape.iter().product();
+    let data = each!(&array(inputs, 0)?.data, values => placed(values, &places, count));
     Ok(vec![Array { shape, data }])
 }
 

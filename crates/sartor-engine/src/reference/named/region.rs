@@ -40,8 +40,8 @@ fn bilinear(y: f64, x: f64, height: usize, width: usize) -> Vec<(usize, f64)> {
 }
 
 /// The attributes of `RoiAlign`.
-struct Align {
-    largest: bool,
+pub(crate) struct Align {
+    pub(crate) largest: bool,
     /// Whether pixels are counted from their middles.
     half_pixel: bool,
     samples: usize,
@@ -49,7 +49,7 @@ struct Align {
 }
 
 impl Align {
-    fn read(op: &Named) -> Result<Self, String> {
+    pub(crate) fn read(op: &Named) -> Result<Self, String> {
         // Opset 10 has no choice.
         let default = if op.version < 16 { "output_half_pixel" } else { "half_pixel" };
         let half_pixel = match op.text("coordinate_transformation_mode", default)? {
@@ -73,7 +73,7 @@ impl Align {
     }
 
     /// The sampled neighbours of each cell of a region, `cells` rows and columns.
-    fn cells(
+    pub(crate) fn cells(
         &self,
         region: &[f64],
         cells: [usize; 2],
