@@ -60,8 +60,6 @@ pub(super) fn lower(
     options: &Options,
 ) -> Result<Program, EngineError> {
     let types = support::input_types(graph, shapes)?;
-    let apart = catalog::expanded(graph, &types)?;
-    let graph = apart.as_ref().unwrap_or(graph);
     let facts = infer_facts(graph, &types)?;
     let watched: BTreeSet<_> = options.watch.iter().copied().collect();
     let wanted: BTreeSet<_> = watched.iter().chain(graph.outputs()).copied().collect();
@@ -70,6 +68,12 @@ pub(super) fn lower(
     {
         return lower(&opened, shapes, options);
     }
+    // What is not opened, for integer kernels, is run as its parts.
+    let apart = catalog::expanded(graph, &types)?;
+    let (graph, facts) = match &apart {
+        Some(apart) => (apart, infer_facts(apart, &types)?),
+        None => (graph, facts),
+    };
     let mut it = Lowering {
         graph,
         facts,
