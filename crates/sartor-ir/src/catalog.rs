@@ -37,7 +37,7 @@ use crate::{
 };
 
 pub use attention::{Attention, Shown};
-pub use composed::{Composed, composed, composed_names, is_composed};
+pub use composed::{Composed, composed, composed_names, is_composed, through_floats};
 pub use conv_transpose::{ConvTranspose, TransposedAxis};
 pub use einsum::{Einsum, Label};
 pub use expand::expanded;

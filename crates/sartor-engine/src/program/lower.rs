@@ -77,8 +77,6 @@ pub(super) fn lower(
     options: &Options,
 ) -> Result<Program, EngineError> {
     let types = support::input_types(graph, shapes)?;
-    let apart = catalog::expanded(graph, &types)?;
-    let graph = apart.as_ref().unwrap_or(graph);
     if !options.float_simulation {
         let facts = infer_facts(graph, &types)?;
         let wanted = options.watch.iter().chain(graph.outputs()).copied().collect();
@@ -86,6 +84,9 @@ pub(super) fn lower(
             return lower(&opened, shapes, options);
         }
     }
+    // What is not opened, for integer kernels, is run as its parts.
+    let apart = catalog::expanded(graph, &types)?;
+    let graph = apart.as_ref().unwrap_or(graph);
     let (whole, live) = Lowering::begin(graph, shapes, options, None)?;
     if options.watch.is_empty()
         && let Some(parts) = Parts::plan(graph, &whole.facts, shapes)

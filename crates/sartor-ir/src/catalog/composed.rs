@@ -61,7 +61,30 @@ pub fn composed(
     inputs: &[Option<&TensorType>],
     n_outputs: usize,
 ) -> Result<Option<Composed>, String> {
-    let Some(row) = find(op) else { return Ok(None) };
+    find(op).map(|row| build(row, op, inputs, n_outputs)).transpose()
+}
+
+/// As [`composed`], with every operator on quantized tensors through floats. The results of those that round
+/// in an order of their own may differ where a number lies halfway between two integers.
+///
+/// # Errors
+/// As [`composed`].
+pub fn through_floats(
+    op: &Named,
+    inputs: &[Option<&TensorType>],
+    n_outputs: usize,
+) -> Result<Option<Composed>, String> {
+    let row = qlinear::THROUGH_FLOATS.iter().find(|it| (it.domain, it.name) == key(op));
+    let row = row.or_else(|| find(op));
+    row.map(|row| build(row, op, inputs, n_outputs)).transpose()
+}
+
+fn build(
+    row: &Composition,
+    op: &Named,
+    inputs: &[Option<&TensorType>],
+    n_outputs: usize,
+) -> Result<Composed, String> {
     let mut body = Body::new(&op.name, inputs, n_outputs)?;
     let mut outputs = (row.compose)(op, &mut body)?;
     if outputs.len() < n_outputs {
@@ -70,7 +93,7 @@ pub fn composed(
     outputs.truncate(n_outputs);
     body.graph.set_outputs(outputs);
     let given = (0..inputs.len()).filter(|&i| inputs[i].is_some()).collect();
-    Ok(Some(Composed { graph: body.graph, inputs: given }))
+    Ok(Composed { graph: body.graph, inputs: given })
 }
 
 pub(super) fn infer(

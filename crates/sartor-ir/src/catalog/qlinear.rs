@@ -12,8 +12,8 @@ use super::{
     no_axes,
 };
 use crate::{
-    Attr, Attrs, Binary, Concat, DType, Dim, Fact, Named, Op, Pool, QuantizeLinear, Reduce,
-    ReduceKind, TensorType, Unary, ValueId, normalize_axis,
+    Attr, Attrs, Binary, Concat, DType, Dim, Fact, GlobalPool, Named, Op, Pool, QuantizeLinear,
+    Reduce, ReduceKind, TensorType, Unary, ValueId, normalize_axis,
 };
 
 pub(super) const ENTRIES: &[Entry] = &[
@@ -30,6 +30,14 @@ pub(super) const COMPOSED: &[Composition] = &[
     Composition { domain: MICROSOFT, name: "QLinearSigmoid", compose: sigmoid },
     Composition { domain: MICROSOFT, name: "QLinearSoftmax", compose: softmax },
     Composition { domain: MICROSOFT, name: "QLinearWhere", compose: choose },
+];
+
+/// The operators that have an order of rounding of their own, through floats as the others are.
+pub(super) const THROUGH_FLOATS: &[Composition] = &[
+    Composition { domain: MICROSOFT, name: "QLinearAdd", compose: float_add },
+    Composition { domain: MICROSOFT, name: "QLinearAveragePool", compose: float_average_pool },
+    Composition { domain: MICROSOFT, name: "QLinearGlobalAveragePool", compose: float_global_pool },
+    Composition { domain: MICROSOFT, name: "QLinearMul", compose: float_mul },
 ];
 
 type Made = Result<Vec<ValueId>, String>;
@@ -214,4 +222,44 @@ fn global_pool(op: &Named, body: &mut Body<'_>) -> Made {
     let one = body.float(1.0);
     let how = QuantizeLinear { output_dtype: body.dtype(0), ..QuantizeLinear::along(1) };
     Ok(vec![body.apply_some(Op::QuantizeLinear(how), &[Some(value), Some(one), zero])?])
+}
+
+/// An operator with operands at 0 and 3 and the result's parameters at 6.
+fn binary(body: &mut Body<'_>, op: Binary) -> Made {
+    let (a, b) = (dequantized(body, 0)?, dequantized(body, 3)?);
+    let y = body.apply(Op::Binary(op), &[a, b])?;
+    quantized(body, y, 6, 0)
+}
+
+fn float_add(_: &Named, body: &mut Body<'_>) -> Made {
+    binary(body, Binary::Add)
+}
+
+fn float_mul(_: &Named, body: &mut Body<'_>) -> Made {
+    binary(body, Binary::Mul)
+}
+
+fn float_average_pool(op: &Named, body: &mut Body<'_>) -> Made {
+    let (pool, last) = qlinear_pool(op)?;
+    pooled(body, Op::Pool(pool), last)
+}
+
+fn float_global_pool(op: &Named, body: &mut Body<'_>) -> Made {
+    pooled(body, Op::GlobalPool(GlobalPool::Average), op.flag("channels_last", false)?)
+}
+
+/// A pooling whose channels may be last.
+fn pooled(body: &mut Body<'_>, op: Op, channels_last: bool) -> Made {
+    if !channels_last {
+        return unary(body, op);
+    }
+    let rank = body.rank(0)?;
+    if rank < 3 {
+        return Err(format!("its input has rank {rank}, expected a batch, space and channels"));
+    }
+    let x = dequantized(body, 0)?;
+    let x = body.channels_first(x, rank)?;
+    let y = body.apply(op, &[x])?;
+    let y = body.channels_last(y, rank)?;
+    quantized(body, y, 3, 0)
 }

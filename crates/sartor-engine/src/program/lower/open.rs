@@ -128,7 +128,7 @@ fn inline(
     let ty = |it: &Option<ValueId>| facts[(*it)?.index()].as_ref().map(|it| it.ty.clone());
     let types: Vec<_> = node.inputs.iter().map(ty).collect();
     let given: Vec<_> = types.iter().map(Option::as_ref).collect();
-    let body = catalog::composed(op, &given, 1).ok()??;
+    let body = catalog::through_floats(op, &given, 1).ok()??;
     graph.remove_node(id);
     let outside = body.inputs.iter().map(|&i| node.input(i));
     let mut known: BTreeMap<ValueId, ValueId> = BTreeMap::new();
