@@ -74,7 +74,11 @@ fn standard(op: &Named, inputs: &[Option<&Array>], dtypes: &[DType]) -> Made {
         let axis = sartor_ir::normalize_axis(op.int("axis", -1)?, x.shape.len())?;
         let mut shape = x.shape.clone();
         shape[axis..].fill(1);
-        let moments = [made.means, made.inverse_deviations].into_iter().zip(&dtypes[1..]);
+        // Runs without an element have no moments.
+        let count = shape.iter().product();
+        let mut lists = [made.means, made.inverse_deviations];
+        lists.iter_mut().for_each(|it| it.resize(count, f64::NAN));
+        let moments = lists.into_iter().zip(&dtypes[1..]);
         outputs.extend(moments.map(|(values, dtype)| narrowed(&shape, values, *dtype)));
     }
     Ok(outputs)
@@ -188,4 +192,136 @@ fn batch_norm(op: &Named, inputs: &[Option<&Array>], dtypes: &[DType]) -> Made {
     let lists = running.into_iter().chain([new_mean, new_var]).zip(dtypes.iter().skip(1));
     let lists = lists.map(|(list, dtype)| narrowed(&mean.shape, list, *dtype));
     Ok(std::iter::once(narrowed(&x.shape, y, x.dtype())).chain(lists).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use sartor_ir::{Attr, Attrs};
+
+    use super::*;
+
+    /// The outputs of an operator of ONNX's own.
+    fn run(
+        name: &str,
+        version: i64,
+        attributes: Attrs,
+        inputs: &[Array],
+        n: usize,
+    ) -> Vec<Vec<f32>> {
+        let op = Named { domain: String::new(), name: name.to_owned(), version, attributes };
+        let given: Vec<_> = inputs.iter().map(Some).collect();
+        let rule = RULES.iter().find(|it| it.name == name).unwrap();
+        let made = (rule.evaluate)(&op, &given, &vec![DType::F32; n]).unwrap();
+        made.iter().map(Array::to_f32).collect()
+    }
+
+    fn int(name: &str, value: i64) -> Attrs {
+        Attrs::new().with(name, Attr::Int(value))
+    }
+
+    fn array(shape: &[usize], values: &[f32]) -> Array {
+        Array::f32(shape, values.to_vec())
+    }
+
+    fn close(found: &[f32], expected: &[f32]) {
+        let near = found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5);
+        assert!(found.len() == expected.len() && near, "{found:?}, not {expected:?}");
+    }
+
+    #[test]
+    fn groups_are_scaled_as_their_opset_says() {
+        // Two groups of two channels of one element, which normalize to -1 and 1.
+        let x = array(&[1, 4, 1], &[1.0, 3.0, 10.0, 14.0]);
+        let attributes = || int("num_groups", 2).with("epsilon", Attr::Float(0.0));
+        let run = |version, parameters: &[f32]| {
+            let list = array(&[parameters.len()], parameters);
+            run("GroupNormalization", version, attributes(), &[x.clone(), list.clone(), list], 1)
+        };
+        close(&run(18, &[2.0, 3.0])[0], &[0.0, 4.0, 0.0, 6.0]);
+        close(&run(21, &[1.0, 2.0, 3.0, 4.0])[0], &[0.0, 4.0, 0.0, 8.0]);
+    }
+
+    #[test]
+    fn layers_show_their_moments() {
+        let x = array(&[2, 2], &[1.0, 3.0, 4.0, 4.0]);
+        let inputs = [x, array(&[2], &[1.0, 2.0])];
+        let attributes = Attrs::new().with("epsilon", Attr::Float(0.25));
+        let made = run("LayerNormalization", 17, attributes, &inputs, 3);
+        let root = 1.0 / 1.25f32.sqrt();
+        close(&made[0], &[-root, 2.0 * root, 0.0, 0.0]);
+        close(&made[1], &[2.0, 4.0]);
+        close(&made[2], &[root, 2.0]);
+        let root = run(
+            "RMSNormalization",
+            23,
+            Attrs::new(),
+            &[array(&[2], &[3.0, -3.0]), array(&[2], &[1.0, 2.0])],
+            1,
+        );
+        close(&root[0], &[1.0, -2.0]);
+    }
+
+    #[test]
+    fn neighbours_lengths_and_maxima() {
+        let x = array(&[1, 3, 1], &[1.0, 2.0, 3.0]);
+        let attributes = int("size", 2)
+            .with("alpha", Attr::Float(2.0))
+            .with("beta", Attr::Float(1.0))
+            .with("bias", Attr::Float(0.0));
+        // An even size reaches one channel further behind than before.
+        let made = run("LRN", 13, attributes, &[x.clone()], 1);
+        close(&made[0], &[1.0 / 5.0, 2.0 / 13.0, 3.0 / 9.0]);
+        let x = array(&[2, 2], &[3.0, -4.0, 0.0, 0.0]);
+        close(
+            &run("LpNormalization", 22, int("p", 1), &[x.clone()], 1)[0],
+            &[3.0 / 7.0, -4.0 / 7.0, 0.0, 0.0],
+        );
+        close(
+            &run("LpNormalization", 22, Attrs::new(), &[x.clone()], 1)[0],
+            &[0.6, -0.8, 0.0, 0.0],
+        );
+        close(&run("Hardmax", 13, Attrs::new(), &[x.clone()], 1)[0], &[1.0, 0.0, 1.0, 0.0]);
+        close(&run("Hardmax", 11, int("axis", 0), &[x.clone()], 1)[0], &[1.0, 0.0, 0.0, 0.0]);
+        let made = run(
+            "MeanVarianceNormalization",
+            13,
+            Attrs::new().with("axes", Attr::Ints(vec![1])),
+            &[x],
+            1,
+        );
+        close(&made[0], &[1.0, -1.0, 0.0, 0.0]);
+        let made = run("Softmax", 11, int("axis", 0), &[array(&[2, 2], &[0.0; 4])], 1);
+        close(&made[0], &[0.25; 4]);
+    }
+
+    #[test]
+    fn batches_move_running_statistics() {
+        let list = |value: f32| array(&[1], &[value]);
+        let inputs = [array(&[2, 1, 1], &[1.0, 5.0]), list(3.0), list(1.0), list(0.0), list(1.0)];
+        let attributes =
+            || Attrs::new().with("epsilon", Attr::Float(0.0)).with("momentum", Attr::Float(0.75));
+        let made = run(
+            "BatchNormalization",
+            14,
+            attributes().with("training_mode", Attr::Int(1)),
+            &inputs,
+            3,
+        );
+        close(&made[0], &[-2.0, 4.0]);
+        close(&[made[1][0], made[2][0]], &[0.75, 1.75]);
+        let older = run("BatchNormalization", 9, attributes(), &inputs, 5);
+        close(&[older[3][0], older[4][0]], &[3.0, 4.0]);
+        // Parameters by position, with stored statistics.
+        let own = |values: &[f32]| array(&[1, 2], values);
+        let inputs = [
+            array(&[1, 1, 2], &[4.0, 6.0]),
+            own(&[1.0, 2.0]),
+            own(&[0.0, 1.0]),
+            own(&[2.0, 2.0]),
+            own(&[1.0, 4.0]),
+        ];
+        let made =
+            run("BatchNormalization", 7, attributes().with("spatial", Attr::Int(0)), &inputs, 1);
+        close(&made[0], &[2.0, 5.0]);
+    }
 }
