@@ -1,5 +1,6 @@
 //! Fast kernels over floats of shapes that are known when a graph is prepared.
 
+pub(crate) mod blocked;
 mod conv;
 pub(crate) mod integer;
 mod layout;
@@ -21,6 +22,11 @@ pub(crate) trait Kernel: Debug + Send + Sync {
     /// Computes `y`; `inputs` are those that the kernel asked for in [`Prepared::inputs`], then those of
     /// absorbed stages.
     fn run(&self, inputs: &[&[f32]], y: &mut [f32]);
+
+    /// Multiply-accumulates of one run, 0 where nobody asked.
+    fn macs(&self) -> usize {
+        0
+    }
 
     /// Takes a stage over as part of the kernel, if it can.
     fn absorb(&mut self, _stage: &Stage) -> bool {

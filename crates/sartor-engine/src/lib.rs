@@ -33,7 +33,7 @@ pub mod train;
 pub use array::{Array, Data};
 pub use error::{EngineError, Unsupported};
 pub use map::map_file;
-pub use program::{Arithmetic, Options, Program};
+pub use program::{Arithmetic, Options, Program, StepSummary};
 pub use reference::{ReferenceEvaluator, run_reference};
 pub use simd::{
     AdamW, Grid, Level, Sgd, abs_max, adamw_step, fake_quantize, force, level, min_max,

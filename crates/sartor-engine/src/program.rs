@@ -2,6 +2,7 @@
 
 mod lower;
 mod memory;
+mod parts;
 
 use std::{
     borrow::Cow,
@@ -17,9 +18,10 @@ use crate::{
         integer::{IntegerKernel, Source},
     },
     reference,
-    simd::Sink,
+    simd::{Aligned, Sink},
     stage::{self, Stage},
 };
+use parts::{Feed, Parts};
 
 /// What a program is prepared for, beside the shapes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub struct Program {
     bytes: Vec<usize>,
     /// Number of values that are kept as arrays of their own.
     others: usize,
+    /// How the batch is cut, if the steps are those of a part of it.
+    parts: Option<Parts>,
     /// Arenas of past runs, kept so that the next run allocates nothing large.
     frames: Mutex<Vec<Frame>>,
 }
@@ -111,6 +115,7 @@ enum Action {
 #[derive(Debug)]
 struct Step {
     node: String,
+    kind: String,
     action: Action,
     inputs: Vec<Option<Operand>>,
     outputs: Vec<Option<Operand>>,
@@ -122,10 +127,26 @@ struct Step {
     releases: Vec<usize>,
 }
 
+/// A step of a program, to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepSummary {
+    /// Name of its node.
+    pub node: String,
+    /// Its operator, or what it does beside the graph's nodes.
+    pub kind: String,
+    /// Shape of what it makes, as it lies in memory.
+    pub shape: Vec<usize>,
+    /// Multiply-accumulates of its kernel, where that knows them.
+    pub macs: usize,
+}
+
+/// Operands of a step that are gathered without allocation.
+const FEW: usize = 8;
+
 /// The memory of one run.
 #[derive(Debug)]
 struct Frame {
-    slots: Vec<Vec<f32>>,
+    slots: Vec<Aligned>,
     bytes: Vec<Vec<u8>>,
     others: Vec<Option<Array>>,
     /// What observers are shown.
@@ -151,7 +172,42 @@ impl Program {
     /// # Errors
     /// Inputs that are not those prepared for, or a kernel that refuses what only the run can know.
     pub fn run(&self, inputs: &[Array]) -> Result<Vec<Array>, EngineError> {
-        self.run_observed(inputs, &mut |_, _| {})
+        // In the pool from the start: a kernel's tasks then wait for no thread to take them over.
+        rayon::scope(|_| self.run_observed(inputs, &mut |_, _| {}))
+    }
+
+    /// As [`Program::run`], and calls `after` behind each step with its position in [`Program::steps`]; a batch that is
+    /// cut into parts goes through the steps once a part.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn run_traced(
+        &self,
+        inputs: &[Array],
+        after: &mut (dyn FnMut(usize) + Send),
+    ) -> Result<Vec<Array>, EngineError> {
+        self.check_inputs(inputs)?;
+        rayon::scope(|_| match self.parts {
+            Some(parts) => self.run_parts(parts, inputs, Some(after)),
+            None => self.run_whole(inputs, &mut |_, _| {}, after),
+        })
+    }
+
+    /// What one run does, in order.
+    pub fn steps(&self) -> Vec<StepSummary> {
+        let summary = |step: &Step| {
+            let output = step.outputs.iter().flatten().next();
+            StepSummary {
+                node: step.node.clone(),
+                kind: step.kind.clone(),
+                shape: output.and_then(|it| it.shape.clone()).unwrap_or_default(),
+                macs: match &step.action {
+                    Action::Fast(kernel) => kernel.macs(),
+                    _ => 0,
+                },
+            }
+        };
+        self.steps.iter().map(summary).collect()
     }
 
     /// As [`Program::run`], and shows every watched value once, in an order in which the graph computes them.
@@ -164,17 +220,40 @@ impl Program {
         observe: &mut dyn FnMut(ValueId, &Array),
     ) -> Result<Vec<Array>, EngineError> {
         self.check_inputs(inputs)?;
+        match self.parts {
+            Some(parts) => self.run_parts(parts, inputs, None),
+            None => self.run_whole(inputs, observe, &mut |_| {}),
+        }
+    }
+
+    fn run_whole(
+        &self,
+        inputs: &[Array],
+        observe: &mut dyn FnMut(ValueId, &Array),
+        after: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Array>, EngineError> {
+        let feed = Feed::whole(inputs);
+        self.with_frame(|frame| {
+            self.execute(frame, feed, observe, after)?;
+            Ok(self.outputs.iter().map(|it| self.array(it, frame, feed).into_owned()).collect())
+        })
+    }
+
+    /// Calls `work` with memory that no other run uses.
+    fn with_frame<R>(&self, work: impl FnOnce(&mut Frame) -> R) -> R {
         let kept = self.frames.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut frame = kept.unwrap_or_else(|| self.new_frame());
-        let result = self.execute(&mut frame, inputs, observe);
+        let result = work(&mut frame);
         frame.others.iter_mut().for_each(|it| *it = None);
         self.frames.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
         result
     }
 
-    /// Bytes of the activation arena of one run.
+    /// Bytes of the activation arenas of one run; each thread that works on a part of the batch has one.
     pub fn peak_memory_bytes(&self) -> usize {
-        self.slots.iter().sum::<usize>() * size_of::<f32>() + self.bytes.iter().sum::<usize>()
+        let arenas = self.parts.map_or(1, |it| it.count().min(rayon::current_num_threads()));
+        let floats = self.slots.iter().sum::<usize>() * size_of::<f32>();
+        arenas * (floats + self.bytes.iter().sum::<usize>())
     }
 
     /// What each step computes with, in order, under the name of its first node. Steps between floats and bytes, which
@@ -190,7 +269,7 @@ impl Program {
     }
 
     fn new_frame(&self) -> Frame {
-        let slots = self.slots.iter().map(|&it| vec![0.0; it]).collect();
+        let slots = self.slots.iter().map(|&it| Aligned::zeros(it)).collect();
         let bytes = self.bytes.iter().map(|&it| vec![0; it]).collect();
         Frame { slots, bytes, others: vec![None; self.others], shown: Vec::new() }
     }
@@ -203,10 +282,10 @@ impl Program {
             });
         }
         for (given, wanted) in inputs.iter().zip(&self.inputs) {
-            let name = wanted.name.clone();
+            let name = || wanted.name.clone();
             if given.dtype() != wanted.dtype {
                 return Err(EngineError::InputType {
-                    name,
+                    name: name(),
                     expected: wanted.dtype,
                     found: given.dtype(),
                 });
@@ -215,7 +294,11 @@ impl Program {
             if given.shape != wanted.shape || given.len() != wanted.shape.iter().product::<usize>()
             {
                 let expected = format!("{:?}", wanted.shape);
-                return Err(EngineError::InputShape { name, expected, found: given.shape.clone() });
+                return Err(EngineError::InputShape {
+                    name: name(),
+                    expected,
+                    found: given.shape.clone(),
+                });
             }
         }
         Ok(())
@@ -224,13 +307,14 @@ impl Program {
     fn execute(
         &self,
         frame: &mut Frame,
-        inputs: &[Array],
+        inputs: Feed<'_>,
         observe: &mut dyn FnMut(ValueId, &Array),
-    ) -> Result<Vec<Array>, EngineError> {
+        after: &mut dyn FnMut(usize),
+    ) -> Result<(), EngineError> {
         for report in &self.first_reports {
             self.show(report, frame, inputs, observe);
         }
-        for step in &self.steps {
+        for (at, step) in self.steps.iter().enumerate() {
             match &step.action {
                 Action::Reference { op, dtypes } => {
                     self.run_reference(step, op, dtypes, frame, inputs)?;
@@ -244,11 +328,12 @@ impl Program {
             for &it in &step.releases {
                 frame.others[it] = None;
             }
+            after(at);
         }
-        Ok(self.outputs.iter().map(|it| self.array(it, frame, inputs).into_owned()).collect())
+        Ok(())
     }
 
-    fn run_fast(&self, step: &Step, frame: &mut Frame, inputs: &[Array]) {
+    fn run_fast(&self, step: &Step, frame: &mut Frame, inputs: Feed<'_>) {
         let Some(Some(Operand { place: Place::Slot(slot), shape: Some(shape) })) =
             step.outputs.first()
         else {
@@ -260,17 +345,26 @@ impl Program {
             Some(it) if i > 0 || !step.in_place => self.floats(it, frame, inputs),
             _ => &[],
         };
-        let operands: Vec<&[f32]> = step.inputs.iter().enumerate().map(operand).collect();
+        let (mut few, many);
+        let operands = if step.inputs.len() <= FEW {
+            few = [[].as_slice(); FEW];
+            let given = step.inputs.iter().enumerate().map(operand);
+            few.iter_mut().zip(given).for_each(|(slot, it)| *slot = it);
+            &few[..step.inputs.len()]
+        } else {
+            many = step.inputs.iter().enumerate().map(operand).collect::<Vec<_>>();
+            &many
+        };
         let y = &mut memory[..len];
         let from = match &step.action {
             Action::Fast(kernel) => {
-                kernel.run(&operands, y);
+                kernel.run(operands, y);
                 None
             }
             _ if step.in_place => None,
             _ => operands.first().copied(),
         };
-        stage::apply(&step.stages, from, &operands, y);
+        stage::apply(&step.stages, from, operands, y);
         frame.slots[*slot] = memory;
     }
 
@@ -279,7 +373,7 @@ impl Program {
         step: &Step,
         kernel: &dyn IntegerKernel,
         frame: &mut Frame,
-        inputs: &[Array],
+        inputs: Feed<'_>,
     ) {
         let Some(Some(Operand { place, shape: Some(shape) })) = step.outputs.first() else {
             return;
@@ -308,7 +402,7 @@ impl Program {
         &'a self,
         step: &Step,
         frame: &'a Frame,
-        inputs: &'a [Array],
+        inputs: Feed<'a>,
     ) -> Vec<Source<'a>> {
         let source = |operand: &Option<Operand>| match operand {
             Some(Operand { place: Place::Bytes(slot), shape: Some(shape) }) => {
@@ -326,7 +420,7 @@ impl Program {
         op: &Op,
         dtypes: &[DType],
         frame: &mut Frame,
-        inputs: &[Array],
+        inputs: Feed<'_>,
     ) -> Result<(), EngineError> {
         let given: Vec<_> = step
             .inputs
@@ -364,13 +458,15 @@ impl Program {
     }
 
     /// The floats of an operand of known shape.
-    fn floats<'a>(&'a self, operand: &Operand, frame: &'a Frame, inputs: &'a [Array]) -> &'a [f32] {
+    fn floats<'a>(&'a self, operand: &Operand, frame: &'a Frame, inputs: Feed<'a>) -> &'a [f32] {
         let array = match operand.place {
             Place::Slot(slot) => {
                 let len = operand.shape.iter().flatten().product();
                 return &frame.slots[slot][..len];
             }
-            Place::Input(i) => Some(&inputs[i]),
+            Place::Input(i) => {
+                return inputs.floats(i, operand.shape.iter().flatten().product());
+            }
             Place::Constant(i) => Some(&*self.constants[i]),
             Place::Other(i) => frame.others[i].as_ref(),
             Place::Bytes(_) => None,
@@ -383,15 +479,15 @@ impl Program {
         &'a self,
         operand: &Operand,
         frame: &'a Frame,
-        inputs: &'a [Array],
+        inputs: Feed<'a>,
     ) -> Cow<'a, Array> {
         let array = match operand.place {
-            Place::Input(i) => &inputs[i],
+            Place::Input(i) if inputs.is_whole() => &inputs.arrays[i],
             Place::Constant(i) => &*self.constants[i],
             Place::Other(i) => {
                 frame.others[i].as_ref().expect("an array is made before it is read")
             }
-            Place::Slot(_) | Place::Bytes(_) => {
+            Place::Slot(_) | Place::Input(_) | Place::Bytes(_) => {
                 let shape = operand.shape.clone().unwrap_or_default();
                 return Cow::Owned(Array {
                     shape,
@@ -411,7 +507,7 @@ impl Program {
         &self,
         report: &Report,
         frame: &mut Frame,
-        inputs: &[Array],
+        inputs: Feed<'_>,
         observe: &mut dyn FnMut(ValueId, &Array),
     ) {
         if let Operand { place: Place::Slot(_), shape: Some(shape) } = &report.operand {

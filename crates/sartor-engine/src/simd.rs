@@ -4,7 +4,11 @@
 //! tested on one machine. Work is cut by shapes alone and each output element is summed in one fixed order: results are
 //! the same bits for any number of threads.
 
+mod aligned;
 mod batch_norm;
+pub(crate) mod blocked;
+#[cfg(test)]
+mod blocked_tests;
 mod bytes;
 mod conv;
 mod conv_input;
@@ -20,6 +24,7 @@ mod planes;
 mod pool_train;
 mod scratch;
 mod shared;
+pub(crate) mod tasks;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -29,6 +34,7 @@ mod vector;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+pub(crate) use aligned::Aligned;
 pub(crate) use batch_norm::{
     BatchNorm, BatchStatistics, Into, Target, activate_backward, bias_gradient,
 };

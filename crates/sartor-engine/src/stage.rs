@@ -1,11 +1,10 @@
 //! Elementwise work that is done on the output of another kernel while it is near.
 
-use rayon::prelude::*;
 use sartor_ir::{Binary, DType, Unary, narrow};
 
 use crate::{
     reference::elementwise::{self, Number},
-    simd::{self, Grid, Tail},
+    simd::{self, Grid, Tail, tasks},
 };
 
 /// The expression with `$f` as the function that the operator is, so that its loop is compiled for each.
@@ -77,6 +76,17 @@ impl Stage {
             Stage::Unary(Unary::Relu) => Some(Tail::Relu),
             Stage::Clip(low, high) => Some(Tail::Clip(*low, *high)),
             _ => None,
+        }
+    }
+
+    /// Whether the stage does the same to all elements, wherever they lie.
+    pub(crate) fn ignores_layout(&self) -> bool {
+        match self {
+            Stage::Unary(_) | Stage::Clip(..) | Stage::Tensor { .. } | Stage::Round(_) => true,
+            Stage::Affine { factor: values, .. }
+            | Stage::Slope { slope: values, .. }
+            | Stage::Along { values, .. } => values.len() == 1,
+            Stage::FakeQuantize { grids, .. } => grids.len() == 1,
         }
     }
 
@@ -175,7 +185,7 @@ pub(crate) fn apply(stages: &[Stage], from: Option<&[f32]>, inputs: &[&[f32]], y
     if stages.is_empty() && from.is_none() {
         return;
     }
-    y.par_chunks_mut(CHUNK).enumerate().for_each(|(i, y)| {
+    tasks::for_each_chunk(y, CHUNK, CHUNK, |i, y| {
         let offset = i * CHUNK;
         let mut rest = stages;
         if let Some(from) = from {

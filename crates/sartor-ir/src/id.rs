@@ -18,6 +18,11 @@ impl NodeId {
 }
 
 impl ValueId {
+    /// The id at a position of a side table, which may go on behind the values of the graph.
+    pub fn from_index(index: usize) -> Self {
+        Self(u32::try_from(index).expect("fewer than 2^32 values"))
+    }
+
     /// Position in a dense side table of [`crate::Graph::value_count`] entries.
     pub fn index(self) -> usize {
         self.0 as usize

@@ -12,6 +12,7 @@ use crate::{
 #[derive(Debug)]
 struct ConvKernel {
     packed: PackedConv,
+    macs: usize,
     residual: Option<usize>,
     tail: Tail,
 }
@@ -22,6 +23,7 @@ pub(super) fn prepare(it: &Conv, site: &Site<'_>) -> Option<Prepared> {
     let bias = if site.absent(2) { None } else { Some(site.floats(2)?) };
     let shape = plane_shape(it, x, &w.shape, &site.shape)?;
     of_first(ConvKernel {
+        macs: site.shape.iter().product::<usize>() * shape.terms(),
         packed: PackedConv::new(&shape, w.as_f32()?, bias),
         residual: None,
         tail: Tail::None,
@@ -67,6 +69,10 @@ impl ConvShape {
 impl Kernel for ConvKernel {
     fn run(&self, inputs: &[&[f32]], y: &mut [f32]) {
         self.packed.run(inputs[0], self.residual.map(|it| inputs[it]), self.tail, y);
+    }
+
+    fn macs(&self) -> usize {
+        self.macs
     }
 
     fn absorb(&mut self, stage: &Stage) -> bool {

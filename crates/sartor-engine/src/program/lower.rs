@@ -1,5 +1,6 @@
 //! From a graph to drafts of steps: what is constant, what is dead, what moves nothing, what fuses.
 
+mod blocked;
 mod constants;
 mod fuse;
 mod integer;
@@ -10,14 +11,15 @@ use std::{
     sync::Arc,
 };
 
-use sartor_ir::{DType, Fact, Graph, Node, NodeId, Op, ValueId, catalog, infer_facts};
+use sartor_ir::{DType, Fact, Graph, Node, NodeId, Op, Value, ValueId, catalog, infer_facts};
 
-use super::{Action, Options, Program, memory};
+use super::{Action, Options, Program, memory, parts::Parts};
 use crate::{
     Array, EngineError,
     array::storage,
     error::node_name,
     kernel::{self, Site},
+    simd::{self, Level},
     stage::Stage,
     support,
 };
@@ -25,10 +27,21 @@ use crate::{
 /// A step whose values have no place yet.
 pub(super) struct Draft {
     pub(super) node: String,
+    pub(super) kind: String,
     pub(super) action: Action,
     pub(super) inputs: Vec<Option<ValueId>>,
     pub(super) outputs: Vec<Option<ValueId>>,
     pub(super) stages: Vec<Stage>,
+}
+
+impl Draft {
+    /// Makes a stage part of the kernel, if nothing stands between and it can.
+    fn absorb(&mut self, stage: &Stage) -> bool {
+        match &mut self.action {
+            Action::Fast(kernel) => self.stages.is_empty() && kernel.absorb(stage),
+            _ => false,
+        }
+    }
 }
 
 /// The graph under way.
@@ -43,6 +56,10 @@ pub(super) struct Lowering<'g> {
     integers: integer::Integers,
     /// Quantized values that only matching dequantizations read: kept as floats.
     fake: BTreeSet<ValueId>,
+    /// The instruction set of the kernels whose layout depends on it.
+    level: Level,
+    /// The values that there are, behind the graph's own, in blocked channels.
+    twins: BTreeMap<ValueId, ValueId>,
     /// The value whose memory a value shares.
     pub(super) root: Vec<ValueId>,
     /// How often nodes read the memory of a root.
@@ -62,41 +79,77 @@ pub(super) fn lower(
     let types = support::input_types(graph, shapes)?;
     let apart = catalog::expanded(graph, &types)?;
     let graph = apart.as_ref().unwrap_or(graph);
-    let facts = infer_facts(graph, &types)?;
-    let watched: BTreeSet<_> = options.watch.iter().copied().collect();
-    let wanted: BTreeSet<_> = watched.iter().chain(graph.outputs()).copied().collect();
+    let (whole, live) = Lowering::begin(graph, shapes, options, None)?;
     if !options.float_simulation
-        && let Some(opened) = open::opened(graph, &facts, &wanted)
+        && let Some(opened) = open::opened(graph, &whole.facts, &whole.wanted)
     {
         return lower(&opened, shapes, options);
     }
-    let mut it = Lowering {
-        graph,
-        facts,
-        wanted,
-        watched,
-        constants: vec![None; graph.value_count()],
-        integers: integer::Integers::default(),
-        fake: BTreeSet::new(),
-        root: graph.values().map(|(id, _)| id).collect(),
-        reads: BTreeMap::new(),
-        pinned: BTreeSet::new(),
-        drafts: Vec::new(),
-        maker: BTreeMap::new(),
-    };
-    let live = it.fold_constants()?;
-    if !options.float_simulation {
-        it.find_integers(&live);
+    if options.watch.is_empty()
+        && let Some(parts) = Parts::plan(graph, &whole.facts, shapes)
+        && let cut = parts.shapes(shapes)
+        && let Ok((part, live)) = Lowering::begin(graph, &cut, options, Some(&whole))
+        && parts.separate(&live, &whole, &part)
+        && let Some(program) = memory::place(part.finish(&live), &cut)?.of_parts(parts)
+    {
+        return Ok(program);
     }
-    it.find_fake_quantization(&live);
-    it.find_shared_memory(&live);
-    for &id in &live {
-        let node = graph.node(id);
-        if it.root[node.output().index()] == node.output() && !it.add_integer(id) {
-            it.add_step(node);
+    memory::place(whole.finish(&live), shapes)
+}
+
+impl<'g> Lowering<'g> {
+    /// Shapes, constants and what shares memory; also the nodes that are left to run, in order. Constants of the graph
+    /// are those of `known`, where given.
+    fn begin(
+        graph: &'g Graph,
+        shapes: &[Vec<usize>],
+        options: &Options,
+        known: Option<&Self>,
+    ) -> Result<(Self, Vec<NodeId>), EngineError> {
+        let facts = infer_facts(graph, &support::input_types(graph, shapes)?)?;
+        let watched: BTreeSet<_> = options.watch.iter().copied().collect();
+        let wanted = watched.iter().chain(graph.outputs()).copied().collect();
+        let constant = |(id, value): (ValueId, &Value)| {
+            value.constant.as_ref().and(known).and_then(|it| it.constants[id.index()].clone())
+        };
+        let mut it = Lowering {
+            graph,
+            facts,
+            wanted,
+            watched,
+            constants: graph.values().map(constant).collect(),
+            integers: integer::Integers::default(),
+            fake: BTreeSet::new(),
+            level: simd::level(),
+            twins: BTreeMap::new(),
+            root: graph.values().map(|(id, _)| id).collect(),
+            reads: BTreeMap::new(),
+            pinned: BTreeSet::new(),
+            drafts: Vec::new(),
+            maker: BTreeMap::new(),
+        };
+        let live = it.fold_constants()?;
+        if !options.float_simulation {
+            it.find_integers(&live);
         }
+        it.find_fake_quantization(&live);
+        it.find_shared_memory(&live);
+        Ok((it, live))
     }
-    memory::place(it, shapes)
+
+    /// Adds all steps.
+    fn finish(mut self, live: &[NodeId]) -> Self {
+        for &id in live {
+            let node = self.graph.node(id);
+            if self.root[node.output().index()] == node.output() {
+                if !self.add_integer(id) {
+                    self.add_step(node);
+                }
+                self.show_outputs(node);
+            }
+        }
+        self
+    }
 }
 
 impl Lowering<'_> {
@@ -115,6 +168,13 @@ impl Lowering<'_> {
             None => self.facts[id.index()].as_ref().and_then(|it| storage(it.ty.dtype)),
         };
         (self.fake.contains(&id) || dtype == Some(DType::F32)) && self.shape(id).is_some()
+    }
+
+    /// Whether a constant is the same in another lowering of the same graph.
+    pub(super) fn same_constant(&self, other: &Self, id: ValueId) -> bool {
+        let arrays = [self, other].map(|it| it.constants[id.index()].as_ref());
+        let [Some(a), Some(b)] = arrays else { return false };
+        Arc::ptr_eq(a, b) || (a.shape == b.shape && a.data == b.data)
     }
 
     pub(super) fn constant(&self, node: &Node, i: usize) -> Option<&Arc<Array>> {
@@ -171,10 +231,11 @@ impl Lowering<'_> {
     }
 
     fn add_step(&mut self, node: &Node) {
-        if self.add_stage(node) || self.add_fast(node) {
+        if self.add_blocked(node) || self.add_stage(node) || self.add_fast(node) {
             self.round_outputs(node);
             return;
         }
+        node.reads().for_each(|it| self.need_plain(it));
         let dtype = |it: &Option<ValueId>| {
             it.and_then(|it| self.facts[it.index()].as_ref()).map_or(DType::F32, |it| it.ty.dtype)
         };
@@ -192,9 +253,18 @@ impl Lowering<'_> {
             let dtype = self.facts[output.index()].as_ref().map(|it| it.ty.dtype);
             if let Some(dtype) = dtype
                 && dtype.is_narrow_float()
-                && let Some(&at) = self.maker.get(output)
+                && let Some(&at) = self.maker.get(self.twins.get(output).unwrap_or(output))
             {
                 self.drafts[at].stages.push(Stage::Round(dtype));
+            }
+        }
+    }
+
+    /// Makes what others than nodes want to see.
+    fn show_outputs(&mut self, node: &Node) {
+        for &output in node.outputs.iter().flatten() {
+            if self.pinned.contains(&output) {
+                self.need_plain(output);
             }
         }
     }
@@ -217,6 +287,7 @@ impl Lowering<'_> {
             made.push((prepared.kernel, inputs, output));
         }
         for (kernel, inputs, output) in made {
+            inputs.iter().flatten().for_each(|&it| self.need_plain(it));
             self.push(node, Action::Fast(kernel), inputs, vec![Some(output)]);
         }
         true
@@ -229,10 +300,7 @@ impl Lowering<'_> {
         inputs: Vec<Option<ValueId>>,
         outputs: Vec<Option<ValueId>>,
     ) {
-        for &output in outputs.iter().flatten() {
-            self.maker.insert(output, self.drafts.len());
-        }
-        let node = node_name(self.graph, node);
-        self.drafts.push(Draft { node, action, inputs, outputs, stages: Vec::new() });
+        let names = (node_name(self.graph, node), node.op.name().to_owned());
+        self.push_draft(names, action, inputs, outputs);
     }
 }

@@ -45,6 +45,7 @@ pub(super) fn place(mut it: Lowering<'_>, shapes: &[Vec<usize>]) -> Result<Progr
         slots: planner.slots.sizes,
         bytes: planner.bytes.sizes,
         others: planner.others,
+        parts: None,
         frames: Mutex::new(Vec::new()),
     })
 }
@@ -153,6 +154,7 @@ impl<'a, 'g> Planner<'a, 'g> {
         }
         Step {
             node: draft.node,
+            kind: draft.kind,
             action: draft.action,
             inputs,
             outputs,

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::planes::Planes;
 use super::tile::{self, Walk};
-use super::{Level, Tail, level, scratch};
+use super::{Level, Tail, level, scratch, tasks};
 
 /// Geometry of a convolution over NCHW; one-dimensional ones have height 1. Pairs are (vertical, horizontal).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,10 +181,7 @@ impl PackedConv {
                 self.task(x, residual, bounds, &y, (image, group, row, part));
             }
         };
-        match counts.0 * counts.1 * counts.2 * counts.3 {
-            1 => task(0),
-            tasks => (0..tasks).into_par_iter().for_each(task),
-        }
+        tasks::for_each(counts.0 * counts.1 * counts.2 * counts.3, task);
     }
 
     /// Number of tasks along images, groups, rows and blocks.

@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use super::{Level, Tail, clamp, level};
+use super::{Level, Tail, clamp, level, tasks};
 
 /// Elements of one task: 64 KiB, so that its in- and outputs stay in L2.
 const TASK: usize = 1 << 14;
@@ -146,31 +146,28 @@ leveled! {
 pub(crate) fn activate(tail: Tail, x: &[f32], y: &mut [f32]) {
     assert_eq!(x.len(), y.len(), "activation of equal lengths");
     let bounds = tail.bounds();
-    y.par_chunks_mut(TASK).zip(x.par_chunks(TASK)).for_each(|(y, x)| activate_slice(bounds, x, y));
+    tasks::for_each_chunk(y, TASK, TASK, |i, y| activate_slice(bounds, &x[i * TASK..], y));
 }
 
 /// y = tail(y).
 pub(crate) fn activate_in_place(tail: Tail, y: &mut [f32]) {
     let bounds = tail.bounds();
-    y.par_chunks_mut(TASK).for_each(|y| activate_slice_in_place(bounds, y));
+    tasks::for_each_chunk(y, TASK, TASK, |_, y| activate_slice_in_place(bounds, y));
 }
 
 /// y = tail(a + b).
 pub(crate) fn add(tail: Tail, a: &[f32], b: &[f32], y: &mut [f32]) {
     assert!(a.len() == y.len() && b.len() == y.len(), "sum of equal lengths");
     let bounds = tail.bounds();
-    y.par_chunks_mut(TASK)
-        .zip(a.par_chunks(TASK).zip(b.par_chunks(TASK)))
-        .for_each(|(y, (a, b))| add_slice(bounds, a, b, y));
+    let chunk = |i: usize, y: &mut [f32]| add_slice(bounds, &a[i * TASK..], &b[i * TASK..], y);
+    tasks::for_each_chunk(y, TASK, TASK, chunk);
 }
 
 /// y = tail(y + b).
 pub(crate) fn add_in_place(tail: Tail, b: &[f32], y: &mut [f32]) {
     assert_eq!(b.len(), y.len(), "sum of equal lengths");
     let bounds = tail.bounds();
-    y.par_chunks_mut(TASK)
-        .zip(b.par_chunks(TASK))
-        .for_each(|(y, b)| add_slice_in_place(bounds, b, y));
+    tasks::for_each_chunk(y, TASK, TASK, |i, y| add_slice_in_place(bounds, &b[i * TASK..], y));
 }
 
 /// y = x rounded to the grid and back: (q − `zero_point`) · scale.

@@ -60,7 +60,7 @@ pub(super) fn geometry() -> impl Strategy<Value = ConvShape> {
 }
 
 /// The convolution by its definition, in double precision, and the sum of the magnitudes of its terms.
-fn plain_conv(
+pub(super) fn plain_conv(
     s: &ConvShape,
     x: &[f32],
     weights: &[f32],

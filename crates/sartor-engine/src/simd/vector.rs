@@ -11,9 +11,9 @@ use std::arch::x86_64::{
     _mm_movehl_ps, _mm256_add_ps, _mm256_castps256_ps128, _mm256_cmpgt_epi32,
     _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_maskload_ps,
     _mm256_maskstore_ps, _mm256_max_ps, _mm256_min_ps, _mm256_set1_epi32, _mm256_set1_ps,
-    _mm256_setr_epi32, _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps,
-    _mm512_reduce_add_ps, _mm512_set1_ps, _mm512_storeu_ps,
+    _mm256_setr_epi32, _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_ps, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps,
+    _mm512_reduce_add_ps, _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 /// A few floats that are worked on at once.
@@ -34,6 +34,7 @@ pub(super) unsafe trait Vector: Copy {
     /// a · b + self.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
     /// `min(max(self, low), high)` that lets NaN through.
     unsafe fn clamp(self, low: Self, high: Self) -> Self;
     /// The sum of the lanes: halves first.
@@ -108,6 +109,15 @@ unsafe impl Vector for Plain {
     }
 
     #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        let mut difference = self.0;
+        for (difference, other) in difference.iter_mut().zip(other.0) {
+            *difference -= other;
+        }
+        Self(difference)
+    }
+
+    #[inline(always)]
     unsafe fn clamp(self, low: Self, high: Self) -> Self {
         let mut lanes = self.0;
         for ((x, low), high) in lanes.iter_mut().zip(low.0).zip(high.0) {
@@ -168,6 +178,12 @@ unsafe impl Vector for __m256 {
     unsafe fn add(self, other: Self) -> Self {
         // SAFETY: the caller answers for the instructions.
         unsafe { _mm256_add_ps(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: the caller answers for the instructions.
+        unsafe { _mm256_sub_ps(self, other) }
     }
 
     #[inline(always)]
@@ -245,6 +261,12 @@ unsafe impl Vector for __m512 {
     unsafe fn add(self, other: Self) -> Self {
         // SAFETY: the caller answers for the instructions.
         unsafe { _mm512_add_ps(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: the caller answers for the instructions.
+        unsafe { _mm512_sub_ps(self, other) }
     }
 
     #[inline(always)]

@@ -16,6 +16,7 @@ impl Lowering<'_> {
         let (nodes, needed) = self.needed(&fixed);
         for (id, value) in self.graph.values().filter(|(id, _)| needed[id.index()]) {
             let array = match &value.constant {
+                Some(_) if self.constants[id.index()].is_some() => continue,
                 Some(tensor) => {
                     let refuse = || EngineError::ConstantType {
                         name: value.name.clone(),

@@ -13,10 +13,10 @@ use crate::{
 };
 
 /// An elementwise node: the input that it changes, how, and another input that it reads.
-struct Elementwise {
-    main: ValueId,
-    stage: Stage,
-    with: Option<ValueId>,
+pub(super) struct Elementwise {
+    pub(super) main: ValueId,
+    pub(super) stage: Stage,
+    pub(super) with: Option<ValueId>,
 }
 
 impl Lowering<'_> {
@@ -26,16 +26,23 @@ impl Lowering<'_> {
         let output = node.output();
         let single = node.outputs.len() == 1 && self.is_float(output);
         let Some(choices) = single.then(|| self.elementwise(node)).flatten() else { return false };
+        node.reads().for_each(|it| self.need_plain(it));
+        self.add_choices(node, choices, output)
+    }
+
+    /// Fuses the first of `choices` that can be, or makes a step of the first; `false` if there is none.
+    pub(super) fn add_choices(
+        &mut self,
+        node: &Node,
+        choices: Vec<Elementwise>,
+        output: ValueId,
+    ) -> bool {
         for it in &choices {
             if let Some(at) = self.fusible(it) {
                 let Elementwise { stage, with, .. } = self.with_operand(it, at);
                 let draft = &mut self.drafts[at];
                 draft.inputs.extend(with.map(Some));
-                let absorbed = match &mut draft.action {
-                    Action::Fast(kernel) => draft.stages.is_empty() && kernel.absorb(&stage),
-                    _ => false,
-                };
-                if !absorbed {
+                if !draft.absorb(&stage) {
                     draft.stages.push(stage);
                 }
                 draft.outputs = vec![Some(output)];
@@ -54,7 +61,7 @@ impl Lowering<'_> {
 
     /// The step into which `it` can be fused: it makes the main input, which nobody else reads, and all
     /// else is there when it runs.
-    fn fusible(&self, it: &Elementwise) -> Option<usize> {
+    pub(super) fn fusible(&self, it: &Elementwise) -> Option<usize> {
         let root = self.root[it.main.index()];
         let at = *self.maker.get(&root)?;
         let ready =
@@ -76,7 +83,7 @@ impl Lowering<'_> {
     }
 
     /// The ways to see `node` as elementwise work on one of its inputs.
-    fn elementwise(&self, node: &Node) -> Option<Vec<Elementwise>> {
+    pub(super) fn elementwise(&self, node: &Node) -> Option<Vec<Elementwise>> {
         let shape = self.shape(node.output())?;
         let binary = match node.op {
             Op::Binary(op) if !op.is_predicate() => Some(op),

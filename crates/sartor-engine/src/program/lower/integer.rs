@@ -188,6 +188,7 @@ impl Lowering<'_> {
         let output = node.output();
         if let Some(unit) = self.integers.units.remove(&id) {
             let core = self.graph.node(unit.core);
+            unit.inputs.iter().for_each(|&it| self.need_plain(it));
             let inputs = unit.inputs.into_iter().map(Some).collect();
             self.push(core, Action::Integer(unit.kernel), inputs, vec![Some(output)]);
             return true;
@@ -195,6 +196,7 @@ impl Lowering<'_> {
         let shape = self.shape(output).unwrap_or_default();
         if let Some(&held) = self.integers.held.get(&output) {
             let kernel = Box::new(Enter { held, shape });
+            node.reads().for_each(|it| self.need_plain(it));
             self.push(node, Action::Integer(kernel), vec![node.input(0)], vec![Some(output)]);
             return true;
         }
