@@ -77,7 +77,7 @@ impl Parts {
         let mut parameters = 0;
         let mut map = 0;
         for (_, value) in graph.values() {
-            parameters += value.constant.as_ref().map_or(0, |it| it.len());
+            parameters += value.constant.as_ref().map_or(0, sartor_ir::Tensor::len);
         }
         for (_, node) in graph.nodes() {
             let count = |id: ValueId| {
@@ -232,7 +232,7 @@ impl Program {
 #[cfg(test)]
 mod tests {
     use sartor_ir::{
-        Conv, Flatten, Gemm, GlobalPool, Spatial, Tensor, TensorType, Transpose, Unary,
+        Conv, Dim, Flatten, Gemm, GlobalPool, Spatial, Tensor, TensorType, Transpose, Unary,
     };
 
     use super::*;

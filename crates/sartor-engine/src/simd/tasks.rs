@@ -13,7 +13,7 @@ pub(crate) fn for_each(count: usize, task: impl Fn(usize) + Sync) {
     if count == 1 || ALONE.get() {
         (0..count).for_each(&task);
     } else {
-        (0..count).into_par_iter().for_each(|at| task(at));
+        (0..count).into_par_iter().for_each(&task);
     }
 }
 

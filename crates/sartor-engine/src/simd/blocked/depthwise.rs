@@ -101,7 +101,7 @@ impl BlockedDepthwise {
                 x: &x[plane * x_plane..][..x_plane],
                 residual: residual.map(|r| &r[start..start + line]),
                 bounds: tail.bounds(),
-                row,
+                at: row,
             };
             // SAFETY: the level was found on this processor, and the walk's slices have the lengths of its shape.
             unsafe { run(self.level, &walk, y) };
@@ -119,7 +119,8 @@ struct Row<'a> {
     x: &'a [f32],
     residual: Option<&'a [f32]>,
     bounds: (f32, f32),
-    row: usize,
+    /// Which row.
+    at: usize,
 }
 
 /// # Safety
@@ -226,7 +227,7 @@ unsafe fn tile<V: Vector, const K: usize, const S: usize, const P: usize, const 
     unsafe {
         let mut sums = [V::load(row.bias.as_ptr()); P];
         for ky in 0..s.kernel.0 {
-            let y = (row.row * s.strides.0 + ky * s.dilations.0).wrapping_sub(s.pads_begin.0);
+            let y = (row.at * s.strides.0 + ky * s.dilations.0).wrapping_sub(s.pads_begin.0);
             if y >= s.in_h {
                 continue;
             }
@@ -263,7 +264,7 @@ unsafe fn position<V: Vector>(row: &Row<'_>, column: usize, y: &mut [f32]) {
     unsafe {
         let mut sum = V::load(row.bias.as_ptr());
         for ky in 0..s.kernel.0 {
-            let y = (row.row * s.strides.0 + ky * s.dilations.0).wrapping_sub(s.pads_begin.0);
+            let y = (row.at * s.strides.0 + ky * s.dilations.0).wrapping_sub(s.pads_begin.0);
             for kx in 0..s.kernel.1 {
                 let x = (column * s.strides.1 + kx * s.dilations.1).wrapping_sub(s.pads_begin.1);
                 if y < s.in_h && x < s.in_w {
