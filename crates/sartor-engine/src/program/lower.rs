@@ -144,8 +144,10 @@ impl<'g> Lowering<'g> {
     fn finish(mut self, live: &[NodeId]) -> Self {
         for &id in live {
             let node = self.graph.node(id);
-            if self.root[node.output().index()] == node.output() && !self.add_integer(id) {
-                self.add_step(node);
+            if self.root[node.output().index()] == node.output() {
+                if !self.add_integer(id) {
+                    self.add_step(node);
+                }
                 self.show_outputs(node);
             }
         }

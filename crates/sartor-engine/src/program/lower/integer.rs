@@ -197,6 +197,7 @@ impl Lowering<'_> {
         if let Some(&held) = self.integers.held.get(&output) {
             node.input(0).into_iter().for_each(|it| self.need_plain(it));
             let kernel = Box::new(Enter { held, shape });
+            node.reads().for_each(|it| self.need_plain(it));
             self.push(node, Action::Integer(kernel), vec![node.input(0)], vec![Some(output)]);
             return true;
         }
