@@ -15,6 +15,7 @@ use super::{
 use crate::{Array, reference::elementwise::erf};
 
 /// d y / d x of a unary operator at `x`, where its value is `y`.
+#[expect(clippy::too_many_lines, reason = "a line or a few for each operator")]
 pub(crate) fn slope(op: Unary, x: f32, y: f32) -> f32 {
     let step = |inside: bool| f32::from(u8::from(inside));
     match op {
@@ -172,11 +173,14 @@ pub(super) fn binary(op: Binary, context: &Context<'_>) -> Made {
 
 fn negate(array: &mut Array) {
     if let crate::Data::F32(values) = &mut array.data {
-        values.iter_mut().for_each(|it| *it = -*it);
+        for it in values {
+            *it = -*it;
+        }
     }
 }
 
 /// `Max` and `Min` pass the gradient to the first operand that has the value.
+#[expect(clippy::float_cmp, reason = "the largest is one of the operands, to the bit")]
 pub(super) fn variadic(op: Variadic, context: &Context<'_>) -> Made {
     let mut made = context.zero();
     let Some(g) = context.gradient(0) else { return Ok(made) };
@@ -191,7 +195,7 @@ pub(super) fn variadic(op: Variadic, context: &Context<'_>) -> Made {
             Variadic::Max | Variadic::Min => {
                 let x = spread(x, &g.shape)?;
                 let own = |(((&g, &y), &x), taken): (((&f32, &f32), &f32), &mut bool)| {
-                    let first = !*taken && x.total_cmp(&y).is_eq() || !*taken && x == y;
+                    let first = !*taken && (x == y || x.is_nan() && y.is_nan());
                     *taken |= first;
                     if first { g } else { 0.0 }
                 };

@@ -28,7 +28,9 @@ pub(super) fn gemm(it: &Gemm, context: &Context<'_>) -> Made {
         .map(|(it, transposed)| Matrix::stored(it.shape[0], it.shape[1], transposed));
     let g_form = Matrix::stored(a_form.rows, b_form.columns, false);
     let scaled = |mut values: Vec<f32>, factor: f32, shape: &[usize]| {
-        values.iter_mut().for_each(|it| *it *= factor);
+        for it in &mut values {
+            *it *= factor;
+        }
         Some(Array::f32(shape, values))
     };
     if context.wants(0) {

@@ -26,6 +26,7 @@ pub(super) fn reduce(it: &Reduce, context: &Context<'_>) -> Made {
 }
 
 /// The elements of one result: `x` at `at` and the offsets `by`, the result `y` and its gradient `g`.
+#[expect(clippy::float_cmp, reason = "the largest is one of the elements, to the bit")]
 fn lane(kind: ReduceKind, by: &[usize], at: usize, (x, y, g): (&[f32], f32, f32), dx: &mut [f32]) {
     let count = by.len();
     if let ReduceKind::Max | ReduceKind::Min = kind {
