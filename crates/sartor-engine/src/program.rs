@@ -398,12 +398,7 @@ impl Program {
     }
 
     /// What an integer kernel reads.
-    fn sources<'a>(
-        &'a self,
-        step: &Step,
-        frame: &'a Frame,
-        inputs: Feed<'a>,
-    ) -> Vec<Source<'a>> {
+    fn sources<'a>(&'a self, step: &Step, frame: &'a Frame, inputs: Feed<'a>) -> Vec<Source<'a>> {
         let source = |operand: &Option<Operand>| match operand {
             Some(Operand { place: Place::Bytes(slot), shape: Some(shape) }) => {
                 Source::Bytes(&frame.bytes[*slot][..shape.iter().product()])

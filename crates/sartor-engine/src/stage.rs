@@ -134,7 +134,9 @@ impl Stage {
                 along(y, offset, grids.len(), *inner, |it, c| fake_quantize(it, grids[c]));
             }
             Stage::Round(dtype) => {
-                y.iter_mut().for_each(|it| *it = narrow::round(*dtype, *it, true));
+                for it in y {
+                    *it = narrow::round(*dtype, *it, true);
+                }
             }
         }
     }

@@ -29,7 +29,9 @@ fn truncated(x: f64) -> u64 {
 /// The nearest values of a narrow float type; other types are left as they are.
 pub(crate) fn rounded(mut values: Vec<f32>, to: DType, saturate: bool) -> Vec<f32> {
     if to.is_narrow_float() {
-        values.iter_mut().for_each(|it| *it = narrow::round(to, *it, saturate));
+        for it in &mut values {
+            *it = narrow::round(to, *it, saturate);
+        }
     }
     values
 }

@@ -230,7 +230,9 @@ fn multiplied<T: Number>(
     let a_shape = gemm::Matrix::stored(a.shape[0], a.shape[1], it.trans_a);
     let b_shape = gemm::Matrix::stored(b.shape[0], b.shape[1], it.trans_b);
     gemm::matmul(values(inputs, 0)?, a_shape, values(inputs, 1)?, b_shape, &mut y);
-    y.iter_mut().for_each(|y| *y = times(alpha, *y));
+    for y in &mut y {
+        *y = times(alpha, *y);
+    }
     if let Some(c) = optional(inputs, 2) {
         let view =
             View::expand(&c.shape, shape).ok_or("the addend does not broadcast to the product")?;
@@ -369,7 +371,9 @@ fn pool_op(it: &Pool, inputs: &[Option<&Array>], wanted: usize) -> Result<Vec<Ar
     }
     let (data, mut indices) = by_number!(x, largest(inputs, planes, &axes))?;
     if it.column_major {
-        indices.iter_mut().for_each(|it| *it = by_columns(*it as usize, &x.shape) as i64);
+        for it in &mut indices {
+            *it = by_columns(*it as usize, &x.shape) as i64;
+        }
     }
     let indices = Array { shape: shape.clone(), data: Data::I64(indices) };
     Ok([Array { shape, data }, indices].into_iter().take(wanted).collect())

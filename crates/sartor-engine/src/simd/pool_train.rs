@@ -39,7 +39,9 @@ pub(crate) fn global_average_backward(
     planes.for_each(|(dx, dy)| {
         let share = dy / positions as f32;
         if accumulate {
-            dx.iter_mut().for_each(|dx| *dx += share);
+            for dx in dx {
+                *dx += share;
+            }
         } else {
             dx.fill(share);
         }

@@ -69,7 +69,9 @@ fn gemm(
     let [l, r] = [(a, it.trans_a), (b, it.trans_b)]
         .map(|(it, transposed)| Matrix::stored(it.shape[0], it.shape[1], transposed));
     product(&gradient::floats(a), l, &gradient::floats(b), r, &mut y);
-    y.iter_mut().for_each(|y| *y *= it.alpha);
+    for y in &mut y {
+        *y *= it.alpha;
+    }
     if let Some(c) = c {
         let view =
             View::expand(&c.shape, shape).ok_or("the addend does not broadcast to the product")?;

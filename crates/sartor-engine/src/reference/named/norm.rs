@@ -77,7 +77,9 @@ fn standard(op: &Named, inputs: &[Option<&Array>], dtypes: &[DType]) -> Made {
         // Runs without an element have no moments.
         let count = shape.iter().product();
         let mut lists = [made.means, made.inverse_deviations];
-        lists.iter_mut().for_each(|it| it.resize(count, f64::NAN));
+        for it in &mut lists {
+            it.resize(count, f64::NAN);
+        }
         let moments = lists.into_iter().zip(&dtypes[1..]);
         outputs.extend(moments.map(|(values, dtype)| narrowed(&shape, values, *dtype)));
     }
@@ -269,19 +271,25 @@ mod tests {
             .with("beta", Attr::Float(1.0))
             .with("bias", Attr::Float(0.0));
         // An even size reaches one channel further behind than before.
-        let made = run("LRN", 13, attributes, &[x.clone()], 1);
+        let made = run("LRN", 13, attributes, std::slice::from_ref(&x), 1);
         close(&made[0], &[1.0 / 5.0, 2.0 / 13.0, 3.0 / 9.0]);
         let x = array(&[2, 2], &[3.0, -4.0, 0.0, 0.0]);
         close(
-            &run("LpNormalization", 22, int("p", 1), &[x.clone()], 1)[0],
+            &run("LpNormalization", 22, int("p", 1), std::slice::from_ref(&x), 1)[0],
             &[3.0 / 7.0, -4.0 / 7.0, 0.0, 0.0],
         );
         close(
-            &run("LpNormalization", 22, Attrs::new(), &[x.clone()], 1)[0],
+            &run("LpNormalization", 22, Attrs::new(), std::slice::from_ref(&x), 1)[0],
             &[0.6, -0.8, 0.0, 0.0],
         );
-        close(&run("Hardmax", 13, Attrs::new(), &[x.clone()], 1)[0], &[1.0, 0.0, 1.0, 0.0]);
-        close(&run("Hardmax", 11, int("axis", 0), &[x.clone()], 1)[0], &[1.0, 0.0, 0.0, 0.0]);
+        close(
+            &run("Hardmax", 13, Attrs::new(), std::slice::from_ref(&x), 1)[0],
+            &[1.0, 0.0, 1.0, 0.0],
+        );
+        close(
+            &run("Hardmax", 11, int("axis", 0), std::slice::from_ref(&x), 1)[0],
+            &[1.0, 0.0, 0.0, 0.0],
+        );
         let made = run(
             "MeanVarianceNormalization",
             13,
