@@ -104,7 +104,7 @@ fn blocked_geometry() -> impl Strategy<Value = ConvShape> {
     let channels = prop_oneof![Just(1_usize), Just(3), Just(5), Just(16), Just(24), Just(40)];
     (geometry(), channels.clone(), channels, any::<bool>()).prop_map(|(shape, c, o, dense)| {
         let (groups, in_channels, out_channels) = if dense { (1, c, o) } else { (c, c, c) };
-        ConvShape { groups, in_channels, out_channels, ..shape }
+        ConvShape { in_channels, out_channels, groups, ..shape }
     })
 }
 

@@ -46,6 +46,7 @@ mod tests {
         made.iter().map(Array::to_f32).collect()
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "inputs of an operator are optional")]
     fn array(shape: &[usize], values: &[f32]) -> Option<Array> {
         Some(Array::f32(shape, values.to_vec()))
     }
