@@ -44,7 +44,7 @@ mod tests;
 use sartor_ir::ValueId;
 
 pub use parameters::{Gradients, Parameters, trainable};
-pub use tape::{StepTime, Tape};
+pub use tape::{StepInfo, Tape};
 
 /// How `BatchNormalization` behaves while training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

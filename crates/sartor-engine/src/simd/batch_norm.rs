@@ -79,6 +79,16 @@ pub(crate) enum Target<'a> {
     Other(Into<'a>),
 }
 
+/// How backward knows what the activation did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Activated<'a> {
+    /// By the output; it may be empty where there is no activation.
+    Seen(&'a [f32]),
+    /// By the input and the shift, as nothing was added. The gradient by the input must take the place of that by
+    /// the output, or there must be no activation.
+    Follows(&'a [f32]),
+}
+
 /// The planes of some channels in all images of [n, c, len].
 #[derive(Clone, Debug)]
 struct Block {
@@ -140,6 +150,7 @@ impl Sums {
     }
 
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "several slices go in step")]
     fn add_few<const K: usize>(
         &mut self,
         inputs: [&[f32]; K],
@@ -212,8 +223,49 @@ leveled! {
 
 /// Whether a gradient passes an activation whose result is `y`. NaN passes.
 #[inline(always)]
+#[expect(
+    clippy::needless_bitwise_bool,
+    clippy::neg_cmp_op_on_partial_ord,
+    reason = "no branch, and NaN is neither below nor above"
+)]
 fn passes(y: f32, (low, high): (f32, f32)) -> bool {
     !(y <= low) & !(y >= high)
+}
+
+leveled! {
+    /// As [`gradient_sums`] without residual: what the activation did follows from x, given (a, b) of each channel as
+    /// [`apply`] took them. dy stays as it is.
+    fn activated_sums(
+        block: &Block, means: &[f32], factors: &[(f32, f32)], bounds: (f32, f32), x: &[f32], dy: &Shared,
+        sums: &mut [Sums]
+    ) {
+        for (c, range) in block.planes() {
+            let (mean, (a, b)) = (means[c], factors[c]);
+            // SAFETY: the planes of a block are those of one task.
+            let dy = unsafe { dy.slice(range.clone()) };
+            sums[c].add([&x[range], dy], |[x, g]| {
+                let g = if passes(x * a + b, bounds) { g } else { 0.0 };
+                (g, g * (x - mean))
+            });
+        }
+    }
+}
+
+leveled! {
+    /// As [`spread`] onto dy, after [`activated_sums`].
+    fn activated_spread(
+        block: &Block, spreads: &[[f32; 3]], factors: &[(f32, f32)], bounds: (f32, f32), x: &[f32], dy: &Shared
+    ) {
+        for (channel, range) in block.planes() {
+            let ([p, q, r], (a, b)) = (spreads[channel], factors[channel]);
+            // SAFETY: the planes of a block are those of one task.
+            let dy = unsafe { dy.slice(range.clone()) };
+            for (g, x) in dy.iter_mut().zip(&x[range]) {
+                let passed = if passes(x * a + b, bounds) { *g } else { 0.0 };
+                *g = passed * p + (x * q + r);
+            }
+        }
+    }
 }
 
 leveled! {
@@ -322,6 +374,12 @@ impl BatchNorm<'_> {
         1.0 / (f64::from(variance) + f64::from(self.epsilon)).sqrt()
     }
 
+    /// Factor and addend of channel `c`: without residual y = tail(x · factor + addend).
+    fn factors(&self, c: usize, shift: f32, mean: f32, variance: f32) -> (f32, f32) {
+        let a = f64::from(self.scale[c]) * self.inverse(variance);
+        (a as f32, (f64::from(shift) - f64::from(mean) * a) as f32)
+    }
+
     /// y = tail((x − mean) / sqrt(variance + epsilon) · scale + shift + residual), by the statistics of x, which are
     /// left in `statistics`, or by those there if they are `given`.
     ///
@@ -351,30 +409,28 @@ impl BatchNorm<'_> {
             if !given {
                 self::statistics(&block, x, mean, variance);
             }
-            let factor = |(i, c): (usize, usize)| {
-                let a = f64::from(self.scale[c]) * self.inverse(variance[i]);
-                (a as f32, (f64::from(shift[c]) - f64::from(mean[i]) * a) as f32)
-            };
+            let factor = |(i, c): (usize, usize)| self.factors(c, shift[c], mean[i], variance[i]);
             let factors: Vec<_> = channels.enumerate().map(factor).collect();
             apply(&block, &factors, bounds, x, residual, &y);
         });
     }
 
     /// Gradients: that of the residual takes the place of `dy`, unless that of the input does; `dscale` and `dshift`
-    /// get theirs added. `x` and `y` are those of the forward run (`y` may be empty without activation); `given` says
-    /// that the statistics are not those of `x`.
+    /// get theirs added. `x` is that of the forward run; `given` says that the statistics are not those of `x`.
     pub(crate) fn backward(
         &self,
-        (x, y, dy): (&[f32], &[f32], &mut [f32]),
+        (x, dy): (&[f32], &mut [f32]),
         (statistics, given): (&BatchStatistics, bool),
+        activated: Activated<'_>,
         dx: Target<'_>,
         (dscale, dshift): (Option<&mut [f32]>, Option<&mut [f32]>),
     ) {
         let (n, channels, len) = self.shape;
         let size = n * channels * len;
         let bounds = (self.tail != Tail::None).then(|| self.tail.bounds());
-        let seen = bounds.is_none() || y.len() == size;
-        assert!(x.len() == size && seen && dy.len() == size, "tensors of {:?}", self.shape);
+        assert!(x.len() == size && dy.len() == size, "tensors of {:?}", self.shape);
+        let seen = bounds.is_none() || !matches!(activated, Activated::Seen(y) if y.len() != size);
+        assert!(seen, "output of {:?}", self.shape);
         let (dy, count) = (Shared::new(dy), (n * len) as f64);
         let [dscale, dshift] = [dscale, dshift].map(|it| it.map(Shared::new));
         let (wanted, other) = match dx {
@@ -388,8 +444,28 @@ impl BatchNorm<'_> {
         Block::cut(self.shape).for_each(|block| {
             let mut sums = vec![Sums::new(); block.channels.len()];
             let means = &statistics.mean[block.channels.clone()];
-            gradient_sums(&block, means, bounds, x, y, &dy, &mut sums);
-            let mut factors = Vec::with_capacity(sums.len());
+            // What the activation did follows from x where nothing was added and dx takes the place of dy.
+            let follows = match (bounds, &activated) {
+                (Some(bounds), Activated::Follows(shift)) if other.is_none() => {
+                    let factor = |c: usize| {
+                        self.factors(c, shift[c], statistics.mean[c], statistics.variance[c])
+                    };
+                    Some((block.channels.clone().map(factor).collect::<Vec<_>>(), bounds))
+                }
+                _ => None,
+            };
+            match (&follows, &activated) {
+                (Some((factors, bounds)), _) => {
+                    activated_sums(&block, means, factors, *bounds, x, &dy, &mut sums);
+                }
+                (None, Activated::Seen(y)) => {
+                    gradient_sums(&block, means, bounds, x, y, &dy, &mut sums);
+                }
+                (None, Activated::Follows(_)) => {
+                    gradient_sums(&block, means, None, x, &[], &dy, &mut sums);
+                }
+            }
+            let mut spreads = Vec::with_capacity(sums.len());
             for (c, sums) in block.channels.clone().zip(sums) {
                 let ((g, gx), inverse) = (sums.finish(), self.inverse(statistics.variance[c]));
                 for (total, part) in [(&dscale, gx * inverse), (&dshift, g)] {
@@ -399,16 +475,34 @@ impl BatchNorm<'_> {
                         total[0] += part as f32;
                     }
                 }
-                let a = f64::from(self.scale[c]) * inverse;
-                let b = if given { 0.0 } else { -a * inverse * inverse * gx / count };
-                let shift =
-                    if given { 0.0 } else { -a * g / count - b * f64::from(statistics.mean[c]) };
-                factors.push([a as f32, b as f32, shift as f32]);
+                let mean = f64::from(statistics.mean[c]);
+                spreads.push(self.spreads(c, (g, gx), (inverse, mean), (!given).then_some(count)));
             }
-            if wanted {
-                let to = other.as_ref().map(|(dx, accumulate)| (dx, *accumulate));
-                spread(&block, &factors, x, &dy, to);
+            match (&follows, &other) {
+                _ if !wanted => {}
+                (Some((factors, bounds)), _) => {
+                    activated_spread(&block, &spreads, factors, *bounds, x, &dy);
+                }
+                (None, other) => {
+                    let to = other.as_ref().map(|(dx, accumulate)| (dx, *accumulate));
+                    spread(&block, &spreads, x, &dy, to);
+                }
             }
         });
+    }
+
+    /// The factors of (g, x, 1) in dx of channel `c`, given Σ g and Σ g · (x − mean), 1 / sqrt(variance + epsilon) and
+    /// the mean, and over how many elements these were taken if they depend on x.
+    fn spreads(
+        &self,
+        c: usize,
+        (g, gx): (f64, f64),
+        (inverse, mean): (f64, f64),
+        count: Option<f64>,
+    ) -> [f32; 3] {
+        let a = f64::from(self.scale[c]) * inverse;
+        let Some(count) = count else { return [a as f32, 0.0, 0.0] };
+        let b = -a * inverse * inverse * gx / count;
+        [a as f32, b as f32, (-a * g / count - b * mean) as f32]
     }
 }

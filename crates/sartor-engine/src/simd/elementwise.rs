@@ -108,6 +108,18 @@ leveled! {
 }
 
 leveled! {
+    /// dy becomes 0 where `x` lies beyond the limits of the grid, or is NaN.
+    fn straight_through_slice(grid: Grid, x: &[f32], dy: &mut [f32]) {
+        let (low, high) = (grid.low - grid.zero_point, grid.high - grid.zero_point);
+        for (dy, &x) in dy.iter_mut().zip(x) {
+            // The quotient of a limit by its own scale may miss it by a rounding.
+            let steps = x / grid.scale * (1.0 - f32::EPSILON);
+            *dy = if (steps >= low) & (steps <= high) { *dy } else { 0.0 };
+        }
+    }
+}
+
+leveled! {
     fn quantize_u8_slice(grid: Grid, x: &[f32], y: &mut [u8]) {
         for (y, &x) in y.iter_mut().zip(x) {
             *y = (grid.steps(x) + grid.zero_point) as i32 as u8;
@@ -176,6 +188,15 @@ pub fn fake_quantize(grid: Grid, x: &[f32], y: &mut [f32]) {
     y.par_chunks_mut(TASK)
         .zip(x.par_chunks(TASK))
         .for_each(|(y, x)| fake_quantize_slice(grid, x, y));
+}
+
+/// The straight-through estimator (Bengio et al. 2013, section 4): `dy` stays where `x` lies within the limits of the
+/// grid and becomes 0 elsewhere.
+pub(crate) fn straight_through(grid: Grid, x: &[f32], dy: &mut [f32]) {
+    assert_eq!(x.len(), dy.len(), "gradient of equal lengths");
+    dy.par_chunks_mut(TASK)
+        .zip(x.par_chunks(TASK))
+        .for_each(|(dy, x)| straight_through_slice(grid, x, dy));
 }
 
 /// The integers of `x` on a grid within 0..=255.

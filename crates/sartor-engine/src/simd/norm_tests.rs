@@ -1,7 +1,8 @@
 //! Normalization, activations, pools and optimizers of training against plain loops in double precision.
+#![expect(clippy::float_cmp, reason = "what is copied or zeroed is exact")]
 
 use super::batch_norm::{
-    BatchNorm, BatchStatistics, Into, Target, activate_backward, bias_gradient,
+    Activated, BatchNorm, BatchStatistics, Into, Target, activate_backward, bias_gradient,
 };
 use super::optimizer::{AdamW, Sgd, adamw_step, sgd_step};
 use super::pool_train::{global_average_backward, max_pool_backward};
@@ -64,12 +65,15 @@ fn normalization_and_its_gradients_are_their_definition() {
         let (mut dx, mut dr, mut place) = (start.clone(), dy.clone(), dy.clone());
         let (mut dscale, mut dshift) = (vec![1.0; shape.1], vec![-1.0; shape.1]);
         norm.backward(
-            (&x, &y, &mut dr),
+            (&x, &mut dr),
             (&statistics, frozen),
+            Activated::Seen(&y),
             Target::Other(Into { values: &mut dx, accumulate }),
             (Some(&mut dscale), Some(&mut dshift)),
         );
-        norm.backward((&x, &y, &mut place), (&statistics, frozen), Target::Place, (None, None));
+        let run = (&x[..], &mut place[..]);
+        let seen = Activated::Seen(&y);
+        norm.backward(run, (&statistics, frozen), seen, Target::Place, (None, None));
         let (low, high) = tail.bounds();
         for c in 0..shape.1 {
             let inverse = 1.0 / (f64::from(statistics.variance[c]) + 0.01).sqrt();
@@ -90,6 +94,28 @@ fn normalization_and_its_gradients_are_their_definition() {
                 close(place[i], a * inverse * (g(i) - common), 10.0);
             }
         }
+    }
+}
+
+/// What the activation did is the same whether seen or derived, to the bit.
+#[test]
+fn activations_follow_from_the_input() {
+    for (shape, tail) in
+        SHAPES.into_iter().flat_map(|it| [(it, Tail::Relu), (it, Tail::Clip(-0.25, 0.5))])
+    {
+        let count = shape.0 * shape.1 * shape.2;
+        let (x, dy) = (values(count, 1), values(count, 2));
+        let (scale, shift) = (values(shape.1, 3), values(shape.1, 4));
+        let norm = BatchNorm { shape, scale: &scale, epsilon: 0.01, tail };
+        let (mut statistics, mut y) = (BatchStatistics::default(), vec![0.0; count]);
+        norm.forward(&x, &shift, (&mut statistics, false), None, &mut y);
+        let gradients = |activated| {
+            let (mut dx, mut dscale) = (dy.clone(), vec![0.0; shape.1]);
+            let sums = (Some(&mut dscale[..]), None);
+            norm.backward((&x, &mut dx), (&statistics, false), activated, Target::Place, sums);
+            (bits(&dx), bits(&dscale))
+        };
+        assert_eq!(gradients(Activated::Seen(&y)), gradients(Activated::Follows(&shift)));
     }
 }
 
@@ -148,7 +174,9 @@ fn optimizers_step_as_published() {
             moment = 0.9 * moment + g;
             expected -= 0.1 * if nesterov { g + 0.9 * moment } else { moment };
         }
-        w.iter().for_each(|&w| close(w, expected, 1.0));
+        for w in w {
+            close(w, expected, 1.0);
+        }
     }
     let it = AdamW { rate: 0.1, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.1 };
     let (mut w, mut m, mut v) = ([1.0_f32], [0.0_f32], [0.0_f32]);
@@ -176,7 +204,8 @@ fn normalization_does_not_depend_on_threads() {
         let (mut dscale, mut dshift) = (vec![0.0; 40], vec![0.0; 40]);
         norm.forward(&x, &shift, (&mut statistics, false), None, &mut y);
         let sums = (Some(&mut dscale[..]), Some(&mut dshift[..]));
-        norm.backward((&x, &y, &mut dx), (&statistics, false), Target::Place, sums);
+        let seen = Activated::Follows(&shift);
+        norm.backward((&x, &mut dx), (&statistics, false), seen, Target::Place, sums);
         (bits(&y), bits(&dx), bits(&dscale), bits(&dshift))
     });
 }

@@ -6,6 +6,7 @@ mod layout;
 mod norm;
 mod pool;
 mod product;
+pub(super) mod quantize;
 
 use std::fmt::Debug;
 
@@ -108,6 +109,7 @@ impl Site<'_> {
 /// A kernel and the inputs of the node that it reads.
 pub(super) type Made = (Box<dyn Fast>, Vec<usize>);
 
+#[expect(clippy::unnecessary_wraps, reason = "the rules end in it, and have one signature")]
 fn made(fast: impl Fast + 'static, inputs: &[usize]) -> Option<Made> {
     Some((Box::new(fast), inputs.to_vec()))
 }
@@ -140,9 +142,12 @@ pub(super) fn tail(site: &Site<'_>) -> Option<Tail> {
     match &site.step.op {
         Op::Unary(Unary::Relu) => Some(Tail::Relu),
         Op::Clip if !site.wants(1..3) && site.floats(3) => {
-            let bound = |i: usize, open: f32| match site.given(i) {
-                false => Some(open),
-                true => site.constants[i]?.as_f32()?.first().copied(),
+            let bound = |i: usize, open: f32| {
+                if site.given(i) {
+                    site.constants[i]?.as_f32()?.first().copied()
+                } else {
+                    Some(open)
+                }
             };
             Some(Tail::Clip(bound(1, f32::NEG_INFINITY)?, bound(2, f32::INFINITY)?))
         }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use sartor_ir::DType;
+use sartor_ir::{DType, Op};
 
 use super::{
     fast::{self, Fast, Site},
@@ -25,8 +25,13 @@ pub(super) struct Values<'a> {
 pub(super) fn fuse(steps: Vec<Step>, values: &Values<'_>) -> Vec<Step> {
     let mut readers = vec![0; values.shapes.len()];
     steps.iter().flat_map(|it| it.inputs.iter().flatten()).for_each(|&it| readers[it] += 1);
-    let mut it =
-        Fusion { values, readers, steps: Vec::with_capacity(steps.len()), makers: BTreeMap::new() };
+    let mut it = Fusion {
+        values,
+        readers,
+        steps: Vec::with_capacity(steps.len()),
+        makers: BTreeMap::new(),
+        quantizers: BTreeMap::new(),
+    };
     for step in steps {
         it.add(step);
     }
@@ -41,6 +46,8 @@ struct Fusion<'a> {
     steps: Vec<Option<Step>>,
     /// The fast step that makes a value.
     makers: BTreeMap<usize, usize>,
+    /// The step that quantizes to a value.
+    quantizers: BTreeMap<usize, usize>,
 }
 
 impl Fusion<'_> {
@@ -49,14 +56,14 @@ impl Fusion<'_> {
         let fused = match fast::tail(&site) {
             Some(tail) => self.with_tail(&step, tail),
             None if fast::is_addition(&step.op) => self.with_residual(&step),
-            None => None,
+            None => self.with_quantizer(&step),
         };
         if let Some(fused) = fused {
             return self.push(fused);
         }
         let made = self.site(&step).and_then(|it| fast::prepare(&it));
         if let Some((fast, inputs)) = made
-            && self.keeps_targets_apart(&step, &*fast, &inputs)
+            && Self::keeps_targets_apart(&step, &*fast, &inputs)
         {
             step.wanted = inputs.iter().map(|&it| step.wanted[it]).collect();
             step.inputs = inputs.iter().map(|&it| step.inputs[it]).collect();
@@ -68,6 +75,9 @@ impl Fusion<'_> {
     fn push(&mut self, step: Step) {
         if let (Some(_), Some(Some(output))) = (&step.fast, step.outputs.first()) {
             self.makers.insert(*output, self.steps.len());
+        }
+        if let (Op::QuantizeLinear(_), Some(Some(output))) = (&step.op, step.outputs.first()) {
+            self.quantizers.insert(*output, self.steps.len());
         }
         self.steps.push(Some(step));
     }
@@ -101,8 +111,12 @@ impl Fusion<'_> {
 
     /// The fast step that makes `value`, if nobody else reads it and it need not be there as such.
     fn maker(&self, value: usize) -> Option<usize> {
-        let alone = self.readers[value] == 1 && !self.values.pinned[value];
-        alone.then(|| self.makers.get(&value).copied()).flatten()
+        self.alone(value).then(|| self.makers.get(&value).copied()).flatten()
+    }
+
+    /// Whether one step reads `value` and nothing else needs it.
+    fn alone(&self, value: usize) -> bool {
+        self.readers[value] == 1 && !self.values.pinned[value]
     }
 
     /// The step before `step` with this activation in it.
@@ -136,6 +150,22 @@ impl Fusion<'_> {
         None
     }
 
+    /// The quantization before a dequantization, which alone reads it, as one step.
+    fn with_quantizer(&mut self, step: &Step) -> Option<Step> {
+        let value = (*step.inputs.first()?)?;
+        let at = *self.quantizers.get(&value)?;
+        if !matches!(step.op, Op::DequantizeLinear(_)) || !self.alone(value) {
+            return None;
+        }
+        let before = self.steps[at].as_ref()?;
+        let (fast, inputs) = fast::quantize::prepare(&self.site(before)?, &self.site(step)?)?;
+        let mut it = self.moved(at, step)?;
+        it.wanted = inputs.iter().map(|&i| it.wanted[i]).collect();
+        it.inputs = inputs.iter().map(|&i| it.inputs[i]).collect();
+        it.fast = Some(fast);
+        Some(it)
+    }
+
     /// Takes step `at` out of its place, to make what `step` makes.
     fn moved(&mut self, at: usize, step: &Step) -> Option<Step> {
         let mut it = self.steps[at].take()?;
@@ -145,7 +175,7 @@ impl Fusion<'_> {
     }
 
     /// Whether the gradients that the kernel writes are those of different values.
-    fn keeps_targets_apart(&self, step: &Step, fast: &dyn Fast, inputs: &[usize]) -> bool {
+    fn keeps_targets_apart(step: &Step, fast: &dyn Fast, inputs: &[usize]) -> bool {
         let written = inputs
             .iter()
             .enumerate()

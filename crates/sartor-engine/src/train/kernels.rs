@@ -84,17 +84,16 @@ impl Tape {
         for i in 0..count {
             let (step, written) = (&self.steps[at], !fast.passes().contains(&i));
             let input = step.inputs[i].filter(|_| step.wanted[i] && written);
-            targets.push(input.map(|index| match self.sources[index] {
-                Source::Parameter(p) => {
-                    Target { values: std::mem::take(gradients.buffer(p)), accumulate: true }
+            targets.push(input.map(|index| {
+                if let Source::Parameter(p) = self.sources[index] {
+                    let values = std::mem::take(gradients.buffer(p));
+                    return Target { values, accumulate: true };
                 }
-                _ => match self.take_gradient(index).map(|it| it.data) {
-                    Some(Data::F32(values)) => Target { values, accumulate: true },
-                    _ => {
-                        let len = self.shapes[index].iter().flatten().product();
-                        Target { values: self.pool.take(len), accumulate: false }
-                    }
-                },
+                if let Some(Data::F32(values)) = self.take_gradient(index).map(|it| it.data) {
+                    return Target { values, accumulate: true };
+                }
+                let len = self.shapes[index].iter().flatten().product();
+                Target { values: self.pool.take(len), accumulate: false }
             }));
         }
         targets
@@ -109,15 +108,11 @@ impl Tape {
         targets: &mut [Option<Target>],
     ) {
         let (step, reads) = (&self.steps[at], fast.reads());
-        let input = |(i, it): (usize, &Option<usize>)| match reads.inputs.contains(&i) {
-            true => self.floats(*it, parameters),
-            false => &[],
+        let input = |(i, it): (usize, &Option<usize>)| {
+            if reads.inputs.contains(&i) { self.floats(*it, parameters) } else { &[] }
         };
         let inputs: Vec<&[f32]> = step.inputs.iter().enumerate().map(input).collect();
-        let output = match reads.output {
-            true => self.floats(step.outputs[0], parameters),
-            false => &[],
-        };
+        let output = if reads.output { self.floats(step.outputs[0], parameters) } else { &[] };
         let seen = Seen { inputs: &inputs, output, wanted: &step.wanted };
         let mut into: Vec<_> = targets
             .iter_mut()
@@ -132,13 +127,12 @@ impl Tape {
     /// Puts a gradient where it belongs.
     fn deliver(&mut self, index: Option<usize>, values: Vec<f32>, gradients: &mut Gradients) {
         let Some(index) = index else { return };
-        match self.sources[index] {
-            Source::Parameter(p) => *gradients.buffer(p) = values,
-            _ => {
-                let shape = self.shapes[index].clone().unwrap_or_default();
-                self.set_gradient(index, Array { shape, data: Data::F32(values) });
-            }
+        if let Source::Parameter(p) = self.sources[index] {
+            *gradients.buffer(p) = values;
+            return;
         }
+        let shape = self.shapes[index].clone().unwrap_or_default();
+        self.set_gradient(index, Array { shape, data: Data::F32(values) });
     }
 
     /// Adds `dy` to the gradients of the inputs that get it as it is; the last one that has none yet takes

@@ -212,12 +212,13 @@ fn learnt_inputs(graph: &Graph, node: &Node) -> Vec<usize> {
             | "GroupNormalization"
             | "FusedConv"
             | "FusedMatMul" => vec![1, 2],
-            "RMSNormalization" | "SimplifiedLayerNormalization" => vec![1],
+            "RMSNormalization" | "SimplifiedLayerNormalization" | "BiasGelu" | "FastGelu" => {
+                vec![1]
+            }
             "LSTM" => vec![1, 2, 3, 7],
             "GRU" | "RNN" => vec![1, 2, 3],
             "SkipLayerNormalization" => vec![2, 3, 4],
             "Attention" if it.domain == "com.microsoft" => vec![1, 2],
-            "BiasGelu" | "FastGelu" => vec![1],
             "Einsum" => (0..node.inputs.len()).collect(),
             _ => Vec::new(),
         },

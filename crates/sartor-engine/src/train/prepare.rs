@@ -1,6 +1,6 @@
 //! From a graph to the steps of a tape.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use sartor_ir::{
     DType, Fact, Graph, Node, NodeId, Op, QuantizeLinear, TensorType, ValueId, infer_facts,
@@ -35,7 +35,7 @@ pub(super) fn prepare(
         active: vec![false; graph.value_count()],
         steps: Vec::new(),
     };
-    it.find_sources()?;
+    it.find_sources();
     for id in it.live_nodes() {
         it.add(graph.node(id))?;
     }
@@ -55,7 +55,7 @@ struct Preparation<'a> {
 
 impl Preparation<'_> {
     /// Where each value comes from, before any node has run.
-    fn find_sources(&mut self) -> Result<(), EngineError> {
+    fn find_sources(&mut self) {
         for (id, value) in self.graph.values() {
             let position = |list: &[ValueId]| list.iter().position(|it| *it == id);
             let source = if let Some(i) = position(&self.options.parameters) {
@@ -75,7 +75,6 @@ impl Preparation<'_> {
         for &id in &self.options.watch {
             self.active[id.index()] |= self.dtype(id).is_none_or(DType::is_float);
         }
-        Ok(())
     }
 
     /// Contents that follow from shapes alone.
@@ -259,7 +258,6 @@ impl Preparation<'_> {
             values: none.clone(),
             gradients: none,
             kept: steps.iter().map(|_| Kept::Nothing).collect(),
-            times: vec![[Duration::ZERO; 2]; steps.len()],
             sources: self.sources,
             steps,
             pool: Pool::default(),

@@ -1,7 +1,5 @@
 //! The tape: a graph prepared for training, and its runs.
 
-use std::time::{Duration, Instant};
-
 use sartor_ir::{BatchNormalization, DType, Graph, Op, ValueId};
 
 use super::{
@@ -39,22 +37,17 @@ pub struct Tape {
     /// Bytes of values and gradients.
     pub(super) held: usize,
     pub(super) peak: usize,
-    pub(super) times: Vec<[Duration; 2]>,
 }
 
-/// Where the time of training went: one step of the tape, over all runs so far.
+/// One step of a tape: a node, or several that were fused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StepTime {
+pub struct StepInfo {
     /// The node, the first one where several are one step.
     pub node: String,
     /// Its operator.
     pub op: String,
-    /// Whether a fast kernel does it.
+    /// Whether a fast kernel does it rather than the readable rules.
     pub fast: bool,
-    /// Forward runs.
-    pub forward: Duration,
-    /// Backward runs.
-    pub backward: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -151,11 +144,23 @@ impl Tape {
         parameters: &mut Parameters,
         inputs: &[Array],
     ) -> Result<Vec<Array>, EngineError> {
+        self.forward_observed(parameters, inputs, &mut |_| {})
+    }
+
+    /// As [`Tape::forward`], and says after each step of [`Tape::steps`] that it is done.
+    ///
+    /// # Errors
+    /// As [`Tape::forward`].
+    pub fn forward_observed(
+        &mut self,
+        parameters: &mut Parameters,
+        inputs: &[Array],
+        done: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Array>, EngineError> {
         self.check_parameters(parameters)?;
         self.check_inputs(inputs)?;
         self.begin(inputs);
         for at in 0..self.steps.len() {
-            let start = Instant::now();
             if self.steps[at].fast.is_some() {
                 self.run_fast(at, parameters);
             } else {
@@ -165,7 +170,7 @@ impl Tape {
             for i in 0..self.retention.forward[at].len() {
                 self.release_value(self.retention.forward[at][i]);
             }
-            self.times[at][0] += start.elapsed();
+            done(at);
         }
         self.runs += 1;
         self.ready = true;
@@ -206,6 +211,20 @@ impl Tape {
         output_gradients: &[Option<Array>],
         gradients: &mut Gradients,
     ) -> Result<(), EngineError> {
+        self.backward_observed(parameters, output_gradients, gradients, &mut |_| {})
+    }
+
+    /// As [`Tape::backward`], and says after each step of [`Tape::steps`] that it is done.
+    ///
+    /// # Errors
+    /// As [`Tape::backward`].
+    pub fn backward_observed(
+        &mut self,
+        parameters: &Parameters,
+        output_gradients: &[Option<Array>],
+        gradients: &mut Gradients,
+        done: &mut dyn FnMut(usize),
+    ) -> Result<(), EngineError> {
         self.check_parameters(parameters)?;
         self.check_gradients(parameters, output_gradients, gradients)?;
         self.ready = false;
@@ -215,7 +234,6 @@ impl Tape {
             }
         }
         for at in (0..self.steps.len()).rev() {
-            let start = Instant::now();
             if self.steps[at].fast.is_some() {
                 self.differentiate_fast(at, parameters, gradients);
             } else {
@@ -231,7 +249,7 @@ impl Tape {
             for i in 0..self.retention.backward[at].len() {
                 self.release_value(self.retention.backward[at][i]);
             }
-            self.times[at][1] += start.elapsed();
+            done(at);
         }
         Ok(())
     }
@@ -261,16 +279,14 @@ impl Tape {
         self.peak
     }
 
-    /// Where the time went, by step in the order in which they run.
-    pub fn times(&self) -> Vec<StepTime> {
-        let one = |(step, &[forward, backward]): (&Step, &[Duration; 2])| StepTime {
-            node: step.node.clone(),
-            op: step.op.name().to_owned(),
-            fast: step.fast.is_some(),
-            forward,
-            backward,
+    /// The steps in the order in which forward runs them; backward takes them from the last to the first.
+    pub fn steps(&self) -> Vec<StepInfo> {
+        let one = |it: &Step| StepInfo {
+            node: it.node.clone(),
+            op: it.op.name().to_owned(),
+            fast: it.fast.is_some(),
         };
-        self.steps.iter().zip(&self.times).map(one).collect()
+        self.steps.iter().map(one).collect()
     }
 
     pub(super) fn array<'a>(

@@ -53,10 +53,7 @@ pub(super) fn prepare(site: &Site<'_>) -> Option<Made> {
             made(FastView(View::slice(x, &windows)), &[0])
         }
         Op::Pad(it) if it.mode == PadMode::Constant && (1..4).all(known) && !site.wants(1..4) => {
-            let fill = match site.given(2) {
-                true => *site.constants[2]?.as_f32()?.first()?,
-                false => 0.0,
-            };
+            let fill = if site.given(2) { *site.constants[2]?.as_f32()?.first()? } else { 0.0 };
             let tables = reference::pad_tables(it, x, &site.constants).ok()?;
             // The part of the output in which the whole input stands.
             let mut windows = Vec::with_capacity(x.len());

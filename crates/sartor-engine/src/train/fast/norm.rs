@@ -3,7 +3,7 @@
 use sartor_ir::BatchNormalization;
 
 use super::{Fast, Made, Reads, Role, Seen, Site, made};
-use crate::simd::{BatchNorm, BatchStatistics, Into, Tail, Target};
+use crate::simd::{Activated, BatchNorm, BatchStatistics, Into, Tail, Target};
 
 #[derive(Debug)]
 struct FastNorm {
@@ -68,17 +68,22 @@ impl Fast for FastNorm {
             it.start();
             Some(&mut *it.values)
         });
-        let run = (seen.inputs[0], seen.output, dy);
+        let activated = match self.residual {
+            Some(_) => Activated::Seen(seen.output),
+            None => Activated::Follows(seen.inputs[2]),
+        };
         self.kernel(seen.inputs[1]).backward(
-            run,
+            (seen.inputs[0], dy),
             (&self.statistics, self.stored),
+            activated,
             target,
             (dscale, dshift),
         );
     }
 
     fn reads(&self) -> Reads {
-        Reads::with_tail(&[0, 1], self.tail)
+        let output = self.residual.is_some() && self.tail != Tail::None;
+        Reads { inputs: vec![0, 1, 2], output }
     }
 
     fn passes(&self) -> &[usize] {

@@ -46,7 +46,7 @@ pub(super) fn prepare_matmul(site: &Site<'_>) -> Option<Made> {
     if site.floats(2) { made(fast, &[0, 1]) } else { None }
 }
 
-fn strided<'a>(data: &'a [f32], it: Matrix, transposed: bool) -> Strided<'a> {
+fn strided(data: &[f32], it: Matrix, transposed: bool) -> Strided<'_> {
     let (row, col) = (it.row_stride, it.column_stride);
     let (row, col) = if transposed { (col, row) } else { (row, col) };
     Strided { data, row, col }
