@@ -13,7 +13,12 @@ pub(crate) use training::{
     TrainArgs,
 };
 
-const EXIT_CODES: &str = "\
+const AFTER: &str = "\
+Environment:
+  SARTOR_SIMD  the richest instructions that kernels use: avx512, avx2 or portable; the
+               processor's best if not set
+  NO_COLOR     if set, `--color auto` means never
+
 Exit codes:
   0  done
   1  a limit could not be met (the best artefact and the reason are written), or outputs are
@@ -27,7 +32,7 @@ Exit codes:
 
 /// Cuts a trained neural network to fit a chip.
 #[derive(Debug, Parser)]
-#[command(name = "sartor", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "sartor", version, after_help = AFTER, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

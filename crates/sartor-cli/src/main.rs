@@ -7,6 +7,7 @@ mod failure;
 mod number;
 mod output;
 mod progress;
+mod simd;
 
 use std::{
     any::Any,
@@ -50,6 +51,7 @@ fn message(payload: &(dyn Any + Send)) -> String {
 }
 
 fn run(cli: &Cli, output: &Output) -> Result<u8, Error> {
+    simd::limit()?;
     if let Some(threads) = cli.global.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global();
         pool.map_err(|it| Error::Usage(format!("cannot use {threads} threads: {it}")))?;

@@ -5,6 +5,8 @@
 mod digits;
 #[path = "cli/expect.rs"]
 mod expect;
+#[path = "cli/instructions.rs"]
+mod instructions;
 #[path = "cli/shared_data.rs"]
 mod shared_data;
 #[path = "cli/training.rs"]

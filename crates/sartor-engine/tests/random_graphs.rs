@@ -1,7 +1,9 @@
 //! The fast path against the reference over random small graphs, batches, threads and watched values.
 
 use proptest::prelude::*;
-use sartor_engine::{Array, Options, Program, reference::run_reference_observed, run_reference};
+use sartor_engine::{
+    Array, Level, Options, Program, force, reference::run_reference_observed, run_reference,
+};
 use sartor_ir::{
     AutoPad, BatchNormalization, Binary, Concat, Conv, DType, Dim, Gemm, GlobalPool, Graph, Op,
     Pool, PoolKind, QuantizeLinear, Spatial, Tensor, TensorType, Transpose, Unary, ValueId, infer,
@@ -212,12 +214,15 @@ proptest! {
     fn fast_is_reference(seed in any::<u64>(), length in 1usize..9, batch in prop::sample::select(vec![1usize, 2, 3, 7])) {
         let (graph, _) = random_graph(seed, length, false);
         let x = images(seed, batch);
-        let program = Program::prepare(&graph, std::slice::from_ref(&x.shape), &Options::default()).unwrap();
         let expected = run_reference(&graph, std::slice::from_ref(&x)).unwrap();
-        // The second run works on the memory of the first.
-        for _ in 0..2 {
-            for (found, expected) in program.run(std::slice::from_ref(&x)).unwrap().iter().zip(&expected) {
-                assert_close(found, expected, 1e-4, "an output");
+        for level in [Level::Portable, Level::Avx2, Level::Avx512] {
+            force(level);
+            let program = Program::prepare(&graph, std::slice::from_ref(&x.shape), &Options::default()).unwrap();
+            // The second run works on the memory of the first.
+            for _ in 0..2 {
+                for (found, expected) in program.run(std::slice::from_ref(&x)).unwrap().iter().zip(&expected) {
+                    assert_close(found, expected, 1e-4, "an output");
+                }
             }
         }
     }

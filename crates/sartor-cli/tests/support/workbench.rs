@@ -41,7 +41,11 @@ impl Workbench {
     pub(crate) fn command(&self, args: &str) -> Command {
         let mut command = Command::new(SARTOR);
         command.args(args.split_whitespace()).current_dir(self.0.path());
-        command.env_remove("NO_COLOR").env("TMPDIR", self.0.path()).stdin(Stdio::null());
+        command
+            .env_remove("NO_COLOR")
+            .env_remove("SARTOR_SIMD")
+            .env("TMPDIR", self.0.path())
+            .stdin(Stdio::null());
         command
     }
 
