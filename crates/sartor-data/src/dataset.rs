@@ -43,6 +43,8 @@ pub struct Batch {
     pub inputs: Vec<NamedArray>,
     /// The class of each sample, where there are labels.
     pub labels: Option<Vec<usize>>,
+    /// What a network shall answer, a row a sample, where the split names it.
+    pub targets: Option<NamedArray>,
 }
 
 impl DataSet {
@@ -223,14 +225,14 @@ impl DataSet {
             };
             places.push(place);
         }
-        let (inputs, labels) = match &*self.content {
+        let (inputs, labels, targets) = match &*self.content {
             Content::Images { images, preprocess, name, shape } => {
                 let (values, labels) = {
                     let from = Reader { images: images.as_ref(), preprocess, shape: *shape };
                     from.read(&places, augment)?
                 };
                 let shape = [&[indices.len()], &shape[..]].concat();
-                (vec![NamedArray { name: name.clone(), shape, values }], labels)
+                (vec![NamedArray { name: name.clone(), shape, values }], labels, None)
             }
             Content::Arrays(arrays) if augment.is_some() => {
                 let message = "random crops and flips are for images, this split has format `npz`; leave them out";
@@ -238,10 +240,10 @@ impl DataSet {
             }
             Content::Arrays(arrays) => {
                 let labels = arrays.labels().map(|all| places.iter().map(|&it| all[it]).collect());
-                (arrays.read(&places)?, labels)
+                (arrays.read(&places)?, labels, arrays.targets(&places)?)
             }
         };
-        Ok(Batch { indices: indices.to_vec(), inputs, labels })
+        Ok(Batch { indices: indices.to_vec(), inputs, labels, targets })
     }
 }
 
@@ -340,7 +342,8 @@ pub(crate) fn open(
         Format::Idx => Box::new(Idx::open(&path, labels.map(|it| base.join(it)).as_deref())?),
         Format::Npz => {
             let arrays = split.arrays.as_ref().map(|it| it.get_ref().clone()).unwrap_or_default();
-            let arrays = NpzSource::open(&path, inputs, &arrays, labels)?;
+            let targets = split.targets.as_ref().map(|it| it.get_ref().as_str());
+            let arrays = NpzSource::open(&path, inputs, &arrays, [labels, targets])?;
             let selection =
                 select(source, split, arrays.len(), || Ok(arrays.labels().map(<[_]>::to_vec)))?;
             return Ok(DataSet { content: Arc::new(Content::Arrays(arrays)), selection });

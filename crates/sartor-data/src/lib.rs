@@ -42,6 +42,7 @@
 //! | `path` | the file; for `image-folder` a folder, `.tar`, `.tar.gz` or `.zip` |
 //! | `folder` | `image-folder`: the folder inside `path` that holds the class folders |
 //! | `labels` | `idx`: the file of labels; `npz`: the array of labels |
+//! | `targets` | `npz`: the array of what a network shall answer, where that is no class |
 //! | `arrays` | `npz`: `{ input = "array" }`, where an array is not named as the input it feeds |
 //! | `first` | only the first so many samples |
 //! | `sample` | `{ count, seed }`: a random sample, balanced over the classes |

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// One array of an NPZ, not read yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Member {
     pub(crate) name: String,
     pub(crate) packed: Packed,

@@ -11,6 +11,7 @@ use crate::{
 pub(crate) struct NpzSource {
     inputs: Vec<Input>,
     labels: Option<Vec<usize>>,
+    targets: Option<Input>,
     len: usize,
 }
 
@@ -26,14 +27,28 @@ struct Input {
 
 impl NpzSource {
     /// `arrays` maps inputs to arrays; an input without an entry is fed from the array of its name, and the only input of
-    /// a network, where it has no name, from the only array that is left.
+    /// a network, where it has no name, from the only array that is left. The targets may be an array that feeds an input
+    /// too: a network that gives its input back.
     pub(crate) fn open(
         path: &Path,
         inputs: &[(Option<String>, InputSpec)],
         arrays: &BTreeMap<String, String>,
-        labels: Option<&str>,
+        [labels, targets]: [Option<&str>; 2],
     ) -> Result<Self> {
         let mut members = npz::list(path)?;
+        let targets = targets
+            .map(|name| {
+                let feeds = members.len() == 1
+                    || arrays.values().any(|it| it == name)
+                    || inputs.iter().any(|(it, _)| it.as_deref() == Some(name));
+                let member = if feeds {
+                    find(&members, path, name)?
+                } else {
+                    take(&mut members, path, name)?
+                };
+                Input::new(None, member, InputSpec::default())
+            })
+            .transpose()?;
         let labels =
             labels.map(|name| read_labels(&take(&mut members, path, name)?)).transpose()?;
         let mut opened = Vec::new();
@@ -46,7 +61,7 @@ impl NpzSource {
         else {
             return Err(DataError::invalid(path.display(), "no arrays"));
         };
-        for (input, len) in &opened {
+        for (input, len) in opened.iter().chain(&targets) {
             if *len != first_len {
                 let message = format!("{len} rows, but {first} has {first_len}");
                 return Err(DataError::invalid(&input.place, message));
@@ -60,6 +75,7 @@ impl NpzSource {
             _ => Ok(Self {
                 inputs: opened.into_iter().map(|(it, _)| it).collect(),
                 labels,
+                targets: targets.map(|it| it.0),
                 len: first_len,
             }),
         }
@@ -71,6 +87,11 @@ impl NpzSource {
 
     pub(crate) fn labels(&self) -> Option<&[usize]> {
         self.labels.as_deref()
+    }
+
+    /// What the network shall answer to some rows.
+    pub(crate) fn targets(&self, indices: &[usize]) -> Result<Option<NamedArray>> {
+        self.targets.as_ref().map(|it| it.read(indices)).transpose()
     }
 
     /// What errors call the array that feeds an input.
@@ -133,11 +154,17 @@ fn names(members: &[Member]) -> String {
 }
 
 fn take(members: &mut Vec<Member>, path: &Path, name: &str) -> Result<Member> {
-    let Some(index) = members.iter().position(|it| it.name == name) else {
+    let found = find(members, path, name)?;
+    members.retain(|it| it.name != name);
+    Ok(found)
+}
+
+fn find(members: &[Member], path: &Path, name: &str) -> Result<Member> {
+    let found = members.iter().find(|it| it.name == name);
+    found.cloned().ok_or_else(|| {
         let message = format!("no array `{name}`; there are {}", names(members));
-        return Err(DataError::invalid(path.display(), message));
-    };
-    Ok(members.remove(index))
+        DataError::invalid(path.display(), message)
+    })
 }
 
 fn read_labels(member: &Member) -> Result<Vec<usize>> {

@@ -389,6 +389,28 @@ fn npz_arrays_round_trip_and_stream() {
 }
 
 #[test]
+fn an_npz_may_hold_what_a_network_shall_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bytes = Cursor::new(Vec::new());
+    write_npz(&mut bytes, &arrays()).unwrap();
+    put(&dir.path().join("a.npz"), bytes.get_ref());
+    let spec = |split: &str| {
+        format!(
+            "[splits.test]\nformat = \"npz\"\npath = \"a.npz\"\narrays = {{ ids = \"ids\" }}\n{split}"
+        )
+    };
+    let targets = |split: &str| open(&dir, &spec(split)).unwrap().read(&[3, 1]).unwrap().targets;
+    assert_eq!(targets(""), None);
+    let rows = targets("targets = \"x\"").unwrap();
+    assert_eq!((&rows.shape[..], rows.values.len()), (&[2, 2, 3][..], 12));
+    // A network that gives its input back.
+    let same = targets("targets = \"ids\"").unwrap();
+    assert_eq!(same.values, Values::I64(vec![9, 10, 11, 3, 4, 5]));
+    let error = open(&dir, &spec("targets = \"scalar\"")).unwrap_err().to_string();
+    assert!(error.contains("`scalar`") && error.contains("one number"), "{error}");
+}
+
+#[test]
 fn wrong_npz() {
     let dir = tempfile::tempdir().unwrap();
     let mut bytes = Cursor::new(Vec::new());

@@ -69,6 +69,7 @@ impl Samples for Stripes {
         };
         let values = indices.iter().flat_map(|&i| (0..36).map(move |at| pixel(i, at))).collect();
         let inputs = vec![Array::f32(&[indices.len(), 1, 6, 6], values)];
-        Ok(Batch { inputs, labels: Some(indices.iter().map(|it| it % 3).collect()) })
+        let labels = Some(indices.iter().map(|it| it % 3).collect());
+        Ok(Batch { inputs, labels, targets: None })
     }
 }

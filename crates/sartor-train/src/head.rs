@@ -133,14 +133,15 @@ impl Rows<'_> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Targets<'a> {
     pub(crate) labels: Option<&'a [usize]>,
-    pub(crate) teacher: Option<(&'a Array, Head)>,
+    /// What the teacher answers, or what the samples ask for, and where it was taken.
+    pub(crate) example: Option<(&'a Array, Head)>,
 }
 
 /// The losses of a batch, and `factor` times their derivative by the head's numbers.
 ///
 /// # Errors
 /// An answer that has no row of classes for each sample where the objective needs one, a label that is no
-/// class, a teacher that answers in another shape.
+/// class, an example of another shape.
 pub(crate) fn score(
     objective: &Objective,
     head: Head,
@@ -151,12 +152,12 @@ pub(crate) fn score(
     let count = output.shape.first().copied().unwrap_or(0);
     let rows = head.rows(output, count)?;
     check(objective, &rows, output, targets)?;
-    let teacher = targets.teacher.map(|(it, head)| head.rows(it, count)).transpose()?;
+    let example = targets.example.map(|(it, head)| head.rows(it, count)).transpose()?;
     let one = |i: usize| {
         let scores = rows.scores(i);
         let label = targets.labels.and_then(|it| it.get(i)).copied();
         let scored =
-            objective.of(&scores, label, teacher.as_ref().map(|it| it.scores(i)).as_deref());
+            objective.of(&scores, label, example.as_ref().map(|it| it.scores(i)).as_deref());
         let correct = label.is_some_and(|it| best(&scores) == it);
         (scored.loss, correct, rows.gradient(i, &scored, factor))
     };
@@ -179,28 +180,30 @@ fn check(
     targets: &Targets<'_>,
 ) -> Result<(), TrainError> {
     let shape = &output.shape;
-    let by_class = objective.loss == Loss::CrossEntropy || targets.teacher.is_none();
+    let by_class = objective.loss == Loss::CrossEntropy || targets.example.is_none();
     if by_class && !rows.classes {
         return Err(TrainError::Network(format!(
             "the first output is {shape:?}, and this loss needs one row of class scores for each sample, \
-             [N, classes]; networks with other outputs can be trained with --loss mse and --teacher"
+             [N, classes]; networks with other outputs can be trained with --loss mse and a --teacher or \
+             `targets`"
         )));
     }
-    if let Some((teacher, _)) = targets.teacher
-        && teacher.shape != *shape
+    if let Some((example, _)) = targets.example
+        && example.shape != *shape
     {
         return Err(TrainError::Network(format!(
-            "the teacher answers in shape {:?}, the network in shape {shape:?}: they do not do the same",
-            teacher.shape
+            "the network answers in shape {shape:?}, its teacher or target in shape {:?}: they do not do the same",
+            example.shape
         )));
     }
+    let imitates = objective.loss == Loss::Mse && targets.example.is_some();
     let wrong = targets.labels.and_then(|it| it.iter().find(|label| **label >= rows.len));
     match wrong {
         Some(label) if rows.classes => Err(TrainError::Samples(format!(
             "a sample is labelled {label}, the network has {} classes: the data are not what it was made for",
             rows.len
         ))),
-        _ if objective.needs_labels() && targets.labels.is_none() => Err(TrainError::Samples(
+        _ if objective.needs_labels() && targets.labels.is_none() && !imitates => Err(TrainError::Samples(
             "the data split has no labels; name them with `labels`, or learn from --teacher alone with --mix 1"
                 .to_owned(),
         )),
@@ -282,7 +285,7 @@ mod tests {
         let values = scores.as_f32().unwrap();
         let probabilities = Array::f32(&[2, 3], [soft(&values[..3]), soft(&values[3..])].concat());
         let head = |form| Head { value: fixture::network().outputs()[0], form };
-        let targets = Targets { labels: Some(&[1, 0]), teacher: None };
+        let targets = Targets { labels: Some(&[1, 0]), example: None };
         let of =
             |form, array| score(&config().objective, head(form), array, &targets, 1.0).unwrap();
         let (plain, gradient) = of(Form::Scores, &scores);
@@ -302,7 +305,7 @@ mod tests {
         let head = Head::output(&fixture::network()).unwrap();
         let says = |shape: &[usize], labels: Option<&[usize]>| {
             let output = Array::f32(shape, vec![0.0; shape.iter().product()]);
-            let targets = Targets { labels, teacher: None };
+            let targets = Targets { labels, example: None };
             score(&config().objective, head, &output, &targets, 1.0).unwrap_err().to_string()
         };
         assert!(says(&[2, 5, 4], Some(&[0, 0])).contains("[2, 5, 4]"));

@@ -23,7 +23,8 @@
 //!     fn read(&self, indices: &[usize], _: Option<&Augmentation>) -> Result<Batch, DataError> {
 //!         let values = indices.iter().map(|&it| it as f32 - 31.5).collect();
 //!         let inputs = vec![Array::f32(&[indices.len(), 1], values)];
-//!         Ok(Batch { inputs, labels: Some(indices.iter().map(|&it| usize::from(it > 31)).collect()) })
+//!         let labels = Some(indices.iter().map(|&it| usize::from(it > 31)).collect());
+//!         Ok(Batch { inputs, labels, targets: None })
 //!     }
 //! }
 //!

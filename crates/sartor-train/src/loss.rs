@@ -19,7 +19,8 @@ pub struct Objective {
 pub enum Loss {
     /// Cross-entropy of the classes' probabilities.
     CrossEntropy,
-    /// Mean squared error, against the teacher's outputs, or 1 for the label and 0 for all other classes.
+    /// Mean squared error, against the teacher's outputs, the samples' targets, or 1 for the label and 0 for
+    /// all other classes.
     Mse,
 }
 

@@ -10,6 +10,8 @@ pub struct Batch {
     pub inputs: Vec<Array>,
     /// The class of each sample, where there are labels.
     pub labels: Option<Vec<usize>>,
+    /// What the first output shall be, for [`crate::Loss::Mse`]: of its shape, where there is something else than labels.
+    pub targets: Option<Array>,
 }
 
 /// Samples by number. They are read while the network runs, from another thread.

@@ -318,6 +318,7 @@ impl<'a> Trainer<'a> {
     fn pass(&mut self, batch: &Batch, factor: f64) -> Result<Sums, TrainError> {
         let count = batch.inputs.first().and_then(|it| it.shape.first().copied()).unwrap_or(0);
         let teacher = self.teacher.as_mut().map(|it| it.answer(&batch.inputs)).transpose()?;
+        let targets = self.targets(batch, teacher.as_ref());
         let tape = match self.tapes.entry(count) {
             std::collections::btree_map::Entry::Occupied(it) => it.into_mut(),
             std::collections::btree_map::Entry::Vacant(it) => {
@@ -334,13 +335,18 @@ impl<'a> Trainer<'a> {
         tape.seek(self.state.passes);
         self.state.passes += 1;
         let outputs = tape.forward(&mut self.parameters, &batch.inputs)?;
-        let heads = self.teacher.as_ref().map(|it| it.head);
-        let targets =
-            Targets { labels: batch.labels.as_deref(), teacher: teacher.as_ref().zip(heads) };
         let objective = &self.config.objective;
         let (sums, gradient) = score(objective, self.head, &outputs[0], &targets, factor)?;
         tape.backward(&self.parameters, &[Some(gradient)], &mut self.gradients)?;
         Ok(sums)
+    }
+
+    /// What the answers to a batch are compared with.
+    fn targets<'b>(&self, batch: &'b Batch, teacher: Option<&'b Array>) -> Targets<'b> {
+        let asked = batch.targets.as_ref().filter(|_| self.config.objective.loss == Loss::Mse);
+        let taught = teacher.zip(self.teacher.as_ref().map(|it| it.head));
+        let example = taught.or(asked.map(|it| (it, self.head)));
+        Targets { labels: batch.labels.as_deref(), example }
     }
 
     /// Validates, remembers the epoch and tells it; `false` where the host stopped it before.
@@ -403,10 +409,11 @@ impl<'a> Trainer<'a> {
         let answer = rows(student.answer(&batch.inputs)?);
         let teacher =
             self.teacher.as_mut().map(|it| it.answer(&batch.inputs)).transpose()?.map(rows);
-        batch.labels.iter_mut().for_each(|it| it.truncate(count));
-        let heads = self.teacher.as_ref().map(|it| it.head);
-        let targets =
-            Targets { labels: batch.labels.as_deref(), teacher: teacher.as_ref().zip(heads) };
+        if let Some(labels) = &mut batch.labels {
+            labels.truncate(count);
+        }
+        batch.targets = batch.targets.map(rows);
+        let targets = self.targets(&batch, teacher.as_ref());
         Ok(score(&self.config.objective, self.head, &answer, &targets, 1.0)?.0)
     }
 

@@ -87,8 +87,8 @@ impl BoundSamples {
     ) -> impl Iterator<Item = Result<(Vec<Array>, Option<Vec<usize>>), Error>> {
         self.set.batches(batch).map(|it| {
             self.interrupt.check()?;
-            let batch = it?;
-            let labels = batch.labels.clone();
+            let mut batch = it?;
+            let labels = batch.labels.take();
             Ok((self.inputs(batch), labels))
         })
     }
@@ -164,12 +164,16 @@ impl sartor_train::Samples for BoundSamples {
         indices: &[usize],
         augment: Option<&Augmentation>,
     ) -> Result<sartor_train::Batch, DataError> {
-        let batch = match augment {
+        let mut batch = match augment {
             Some(it) => self.set.read_augmented(indices, it)?,
             None => self.set.read(indices)?,
         };
-        let labels = batch.labels.clone();
-        Ok(sartor_train::Batch { inputs: self.inputs(batch), labels })
+        let labels = batch.labels.take();
+        let targets = batch.targets.take().map(|it| {
+            let shape = it.shape.clone();
+            Array::f32(&shape, it.values.to_f32())
+        });
+        Ok(sartor_train::Batch { inputs: self.inputs(batch), labels, targets })
     }
 }
 

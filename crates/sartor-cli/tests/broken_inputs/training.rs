@@ -123,6 +123,8 @@ fn networks_and_data_that_do_not_fit_a_training() {
     bench.write("flat.onnx", small.with(|it| it.output = "f"));
     let unlabelled = digits::SPEC.replace("labels = \"train-labels.idx\"\n", "");
     bench.write("unlabelled.toml", unlabelled);
+    let targets = digits::SPEC.replace("labels = \"train-labels.idx\"", "targets = \"x\"");
+    bench.write("targets.toml", targets);
     let no_test = digits::SPEC.split("[splits.test]").next().unwrap();
     bench.write("no-test.toml", no_test);
     check(
@@ -142,6 +144,11 @@ fn networks_and_data_that_do_not_fit_a_training() {
                 "finetune sigmoid.onnx --data no-test.toml -o out.onnx",
                 UNSUPPORTED,
                 &["`each`", "sigmoid", "--loss mse"],
+            ),
+            (
+                "finetune good.onnx --data targets.toml -o out.onnx",
+                INPUT,
+                &["targets.toml", "`targets` has no meaning for format `idx`"],
             ),
             (
                 "finetune good.onnx --data unlabelled.toml -o out.onnx",

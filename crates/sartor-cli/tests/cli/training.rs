@@ -84,6 +84,32 @@ fn a_student_learns_from_its_teacher() {
     assert!(found["accuracy"].is_null() && found["loss"].as_f64().unwrap() > 0.0, "{found}");
 }
 
+/// Ten numbers for each sample instead of a label.
+#[test]
+fn numbers_are_learnt_from_an_array() {
+    let bench = bench();
+    let floats = |name: &str, shape: &[usize]| sartor::NamedArray {
+        name: Some(name.to_owned()),
+        shape: shape.to_vec(),
+        values: sartor_data::Values::F32(
+            (0..shape.iter().product()).map(|it: usize| (it * 7 % 11) as f32 / 11.0).collect(),
+        ),
+    };
+    let arrays = [floats("input", &[64, 1, 8, 8]), floats("answers", &[64, 10])];
+    let fill =
+        |it: &mut dyn std::io::Write| sartor::write_npz(it, &arrays).map_err(std::io::Error::other);
+    sartor::write_atomically(&bench.path("data.npz"), false, fill).unwrap();
+    let split =
+        "[splits.train]\nformat = \"npz\"\npath = \"data.npz\"\narrays = { input = \"input\" }\n";
+    bench.write("data.toml", format!("{split}targets = \"answers\"\n"));
+    let run = "finetune digits.onnx --data data.toml --loss mse --batch 16 --epochs";
+    let first = json(&bench, &format!("{run} 1 --rate 1e-9 -o a.onnx"));
+    let last = json(&bench, &format!("{run} 5 -o b.onnx"));
+    let loss = |it: &Value| it["loss"].as_f64().unwrap();
+    assert!(loss(&last) < 0.2 * loss(&first), "{first} {last}");
+    assert!(last["after"].is_null() && last["accuracy"].is_null(), "{last}");
+}
+
 /// Runs, and interrupts as Ctrl-C does once there is a line in the log.
 #[cfg(unix)]
 fn interrupted(bench: &Workbench, args: &str) -> (Option<i32>, String) {

@@ -58,6 +58,7 @@ fn check_split(source: &Source, split: &RawSplit) -> Result<()> {
             split.labels.as_ref().map(Spanned::span),
             matches!(format, Format::Idx | Format::Npz),
         ),
+        ("targets", split.targets.as_ref().map(Spanned::span), format == Format::Npz),
         ("arrays", split.arrays.as_ref().map(Spanned::span), format == Format::Npz),
     ];
     for (key, span, known) in keys {

@@ -73,6 +73,7 @@ pub(crate) struct RawSplit {
     pub(crate) path: Spanned<String>,
     pub(crate) folder: Option<Spanned<String>>,
     pub(crate) labels: Option<Spanned<String>>,
+    pub(crate) targets: Option<Spanned<String>>,
     pub(crate) arrays: Option<Spanned<BTreeMap<String, String>>>,
     pub(crate) first: Option<Spanned<usize>>,
     pub(crate) sample: Option<Spanned<RawSample>>,
