@@ -114,7 +114,7 @@ leveled! {
         for (dy, &x) in dy.iter_mut().zip(x) {
             // The quotient of a limit by its own scale may miss it by a rounding.
             let steps = x / grid.scale * (1.0 - f32::EPSILON);
-            *dy = if (steps >= low) & (steps <= high) { *dy } else { 0.0 };
+            *dy = if (low..=high).contains(&steps) { *dy } else { 0.0 };
         }
     }
 }
