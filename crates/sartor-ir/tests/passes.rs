@@ -60,10 +60,10 @@ fn a_captured_value_keeps_its_maker() {
         &RemoveIdentity,
         r#"input %x: f32[2]
         node "a" %a = Identity(%x)
-        node "if" %out: f32[2] = opaque "" "If"(%x) captures %a
+        node "if" %out: f32[2] = named "" "If" 16(%x) captures %a
         output %out"#,
         r#"node "a" %a: f32[2] = Identity(%x)
-        node "if" %out: f32[2] = opaque "" "If"(%x) captures %a"#,
+        node "if" %out: f32[2] = named "" "If" 16(%x) captures %a"#,
     );
 }
 

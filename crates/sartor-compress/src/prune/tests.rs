@@ -330,7 +330,7 @@ fn a_shared_weight_ties_its_users() {
 #[test]
 fn what_nobody_can_vouch_for_is_frozen() {
     let cases = [
-        ("node \"o\" %h = opaque \"com.x\" \"Odd\"(%a)", "node `o` (Odd): this operator does not pass the axis on index by index"),
+        ("node \"o\" %h = named \"com.x\" \"Odd\" 1(%a)", "node `o` (Odd): this operator does not pass the axis on index by index"),
         ("node \"o\" %h = Softmax(%a) {axis=1}", "node `o` (Softmax): Softmax normalizes along this axis"),
         (
             "const %k: i64[1] = [1]\n node \"o\" %h = ReduceMean(%a, %k)",
