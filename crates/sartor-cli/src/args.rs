@@ -100,6 +100,8 @@ pub(crate) enum Command {
     Run(Run),
     /// Measure accuracy on a data split, with its 95 % interval
     Evaluate(Evaluate),
+    /// Measure latency and throughput on this machine, by step
+    Bench(Bench),
     /// List the chips, show one, or check a chip file
     Chips(Chips),
     /// Estimate what a network costs on a chip, and what binds it
@@ -176,6 +178,22 @@ pub(crate) struct Evaluate {
     /// The split to measure on
     #[arg(long, default_value = "test")]
     pub(crate) split: String,
+}
+
+/// `bench MODEL`
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// The network, an ONNX file
+    pub(crate) model: PathBuf,
+    /// Samples that run at once
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "inputs", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
+    pub(crate) batch: u32,
+    /// Arrays to run on, as for `run`; needed where more than the batch is open
+    #[arg(long, value_name = "IN")]
+    pub(crate) inputs: Option<PathBuf>,
+    /// Runs to measure
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
+    pub(crate) rounds: u32,
 }
 
 /// `chips [ID]`

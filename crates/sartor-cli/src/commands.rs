@@ -2,6 +2,7 @@
 
 mod analyze;
 mod apply;
+mod bench;
 mod chips;
 mod completions;
 mod compress;
@@ -31,6 +32,7 @@ pub(crate) fn run(
         Command::Convert(args) => convert::run(args, output, force),
         Command::Run(args) => return run::run(args, session, output, force),
         Command::Evaluate(args) => evaluate::run(args, session, output),
+        Command::Bench(args) => bench::run(args, session, output),
         Command::Chips(args) => chips::run(args, session, output),
         Command::Analyze(args) => analyze::run(args, session, output),
         Command::Groups(args) => groups::run(args, output),

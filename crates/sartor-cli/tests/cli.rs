@@ -60,6 +60,7 @@ fn help() {
     let bench = Workbench::new();
     insta::assert_snapshot!("help", stdout(&bench, "--help"));
     insta::assert_snapshot!("help_run", stdout(&bench, "run --help"));
+    insta::assert_snapshot!("help_bench", stdout(&bench, "bench --help"));
     insta::assert_snapshot!("help_compress", stdout(&bench, "compress --help"));
     insta::assert_snapshot!("help_quantize", stdout(&bench, "quantize --help"));
     insta::assert_snapshot!("help_prune", stdout(&bench, "prune --help"));
@@ -156,6 +157,26 @@ fn evaluate_and_quantize_as_json() {
     );
     let alone = json(&bench, "evaluate digits.onnx --data digits.toml --split calibration");
     assert!(alone["agreement"].is_null() && alone["samples"] == 200, "{alone}");
+}
+
+/// Keys and sums; how long anything takes is this machine's business.
+#[test]
+fn bench_as_json() {
+    let bench = bench();
+    stdout(&bench, "quantize digits.onnx --data digits.toml -o int8.onnx");
+    for (model, int8) in [("digits.onnx", false), ("int8.onnx", true)] {
+        let found = json(&bench, &format!("bench {model} --batch 3 --rounds 2"));
+        has_keys(&found, &["latency_s", "cpu_s", "samples_per_s", "peak", "nodes"]);
+        each_has_keys(&found["nodes"], &["name", "op", "latency_s", "flops_per_s"]);
+        let nodes = found["nodes"].as_array().unwrap();
+        let macs: u64 = nodes.iter().map(|it| it["macs"].as_u64().unwrap()).sum();
+        assert_eq!(macs, 3 * 652_928, "{model}: {found}");
+        assert_eq!(found["peak"]["int8_ops_per_s"].is_null(), !int8, "{found}");
+        let rate = nodes.iter().any(|it| it["flops_per_s"].as_f64().is_some_and(|it| it > 0.0));
+        assert!(rate && found["latency_s"].as_f64() > Some(0.0), "{found}");
+    }
+    let text = stdout(&bench, "bench digits.onnx --rounds 1");
+    assert!(text.contains("peak of this machine") && text.contains("Conv"), "{text}");
 }
 
 #[test]

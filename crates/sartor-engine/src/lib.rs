@@ -23,6 +23,7 @@ mod error;
 pub mod gradient;
 mod kernel;
 mod map;
+mod probe;
 mod program;
 pub mod reference;
 mod simd;
@@ -33,6 +34,7 @@ pub mod train;
 pub use array::{Array, Data};
 pub use error::{EngineError, Unsupported};
 pub use map::map_file;
+pub use probe::Probe;
 pub use program::{Arithmetic, Options, Program, StepSummary};
 pub use reference::{ReferenceEvaluator, run_reference};
 pub use simd::{

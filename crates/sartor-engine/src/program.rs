@@ -138,6 +138,8 @@ pub struct StepSummary {
     pub shape: Vec<usize>,
     /// Multiply-accumulates of its kernel, where that knows them.
     pub macs: usize,
+    /// Whether it works on bytes, or converts from or to them.
+    pub integer: bool,
 }
 
 /// Operands of a step that are gathered without allocation.
@@ -203,8 +205,10 @@ impl Program {
                 shape: output.and_then(|it| it.shape.clone()).unwrap_or_default(),
                 macs: match &step.action {
                     Action::Fast(kernel) => kernel.macs(),
+                    Action::Integer(kernel) => kernel.macs(),
                     _ => 0,
                 },
+                integer: matches!(step.action, Action::Integer(_)),
             }
         };
         self.steps.iter().map(summary).collect()

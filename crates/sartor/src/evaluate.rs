@@ -166,12 +166,18 @@ pub(crate) struct Runner<'a> {
     programs: BTreeMap<usize, Program>,
 }
 
+/// Whether the engine runs every node.
+///
+/// # Errors
+/// [`Error::Unsupported`] with each that it does not run.
+pub(crate) fn check_runs(graph: &Graph) -> Result<(), Error> {
+    let reasons: Vec<_> = check_support(graph).iter().map(ToString::to_string).collect();
+    if reasons.is_empty() { Ok(()) } else { Err(Error::Unsupported(reasons)) }
+}
+
 impl<'a> Runner<'a> {
     pub(crate) fn new(graph: &'a Graph) -> Result<Self, Error> {
-        let reasons: Vec<_> = check_support(graph).iter().map(ToString::to_string).collect();
-        if !reasons.is_empty() {
-            return Err(Error::Unsupported(reasons));
-        }
+        check_runs(graph)?;
         let batch = fixed_batch(graph).unwrap_or(BATCH);
         Ok(Runner { graph, batch, programs: BTreeMap::new() })
     }

@@ -17,6 +17,7 @@
 //! ```
 
 mod arrays;
+mod bench;
 mod compress;
 mod error;
 mod evaluate;
@@ -30,6 +31,7 @@ mod session;
 mod train;
 
 pub use arrays::{Difference, Side, Tolerance, read_arrays};
+pub use bench::{Bench, BenchInputs, BenchNode, BenchRequest, Clock, Peak};
 pub use compress::{Compressed, DEFAULT_DROP, Limits};
 pub use error::{Error, Kind};
 pub use evaluate::{Evaluation, Predictions, wilson};

@@ -49,6 +49,11 @@ pub(crate) trait IntegerKernel: Debug + Send + Sync {
     /// Computes `y`, bytes or floats as it was prepared for.
     fn run(&self, inputs: &[Source<'_>], y: Sink<'_>);
 
+    /// Multiply-accumulates of one run, 0 where it is not made of them.
+    fn macs(&self) -> usize {
+        0
+    }
+
     /// Whether it computes; it only converts between floats and bytes otherwise.
     fn computes(&self) -> bool {
         true

@@ -78,6 +78,10 @@ impl Kernel for MatMulKernel {
         }
     }
 
+    fn macs(&self) -> usize {
+        self.offsets.len() * self.a.rows * self.a.columns * self.b.columns
+    }
+
     fn absorb(&mut self, stage: &Stage) -> bool {
         if self.tail != Tail::None {
             return false;

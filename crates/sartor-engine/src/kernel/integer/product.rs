@@ -34,6 +34,7 @@ pub(crate) struct ProductSite {
 #[derive(Debug)]
 struct ProductKernel {
     conv: ByteConv,
+    macs: usize,
     shape: Vec<usize>,
     from: bool,
     to: bool,
@@ -46,7 +47,10 @@ pub(crate) fn prepare(site: &ProductSite) -> Option<Box<dyn IntegerKernel>> {
     let requant = requant(site)?;
     let conv = ByteConv::new(&site.geometry, &site.weights.values, site.x.zero, &requant);
     let (shape, from, to) = (site.shape.clone(), site.x.channels_last, site.channels_last);
-    Some(Box::new(ProductKernel { conv, to: to && has_layout(&shape), shape, from, planes: to }))
+    let of = &site.geometry;
+    let macs = of.batch * of.out_channels * of.out_h * of.out_w * of.terms();
+    let to_last = to && has_layout(&shape);
+    Some(Box::new(ProductKernel { conv, macs, to: to_last, shape, from, planes: to }))
 }
 
 fn requant(site: &ProductSite) -> Option<Requant> {
@@ -94,6 +98,10 @@ impl IntegerKernel for ProductKernel {
             other => other,
         };
         self.conv.run(&x, y);
+    }
+
+    fn macs(&self) -> usize {
+        self.macs
     }
 }
 
