@@ -192,8 +192,9 @@ impl Times {
     ) -> Result<(), E> {
         let (cpu, wall) = (clock.cpu(), clock.wall());
         run()?;
-        self.whole.push(seconds(clock.wall() - wall));
-        let spent = clock.cpu().zip(cpu).map(|(after, before)| seconds(after - before));
+        self.whole.push(seconds(clock.wall().saturating_sub(wall)));
+        let spent =
+            clock.cpu().zip(cpu).map(|(after, before)| seconds(after.saturating_sub(before)));
         self.cpu = self.cpu.zip(spent).map(|(sum, it)| sum + it);
         Ok(())
     }
@@ -209,7 +210,7 @@ impl Times {
         let mut last = clock.wall();
         program.run_traced(inputs, &mut |step| {
             let now = clock.wall();
-            spent[step] += seconds(now - last);
+            spent[step] += seconds(now.saturating_sub(last));
             calls[step] += 1;
             last = now;
         })?;
@@ -223,7 +224,7 @@ impl Times {
             let Some(probe) = probe else { continue };
             let before = clock.wall();
             probe.run();
-            *peak = peak.max(probe.operations() / seconds(clock.wall() - before));
+            *peak = peak.max(probe.operations() / seconds(clock.wall().saturating_sub(before)));
         }
     }
 

@@ -54,7 +54,7 @@ pub(crate) fn average_pool<T: Float>(
     y
 }
 
-/// How many elements the mean at each position is taken over; `padded` as in [`average_pool`].
+/// How many elements the mean at each position is taken over; `padded` as in `average_pool`.
 pub fn average_counts(axes: &[Window], padded: Option<&[usize]>) -> Vec<usize> {
     let (_, outputs, taps) = plane_sizes(axes);
     let table = tap_table(axes);
