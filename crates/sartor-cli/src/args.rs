@@ -101,6 +101,10 @@ pub(crate) enum Command {
     /// Measure accuracy on a data split, with its 95 % interval
     Evaluate(Evaluate),
     /// Measure latency and throughput on this machine, by step
+    ///
+    /// Rates count the multiply-accumulates of an operator's definition. A kernel that gets by with fewer
+    /// multiplications (Winograd's for 3 × 3 convolutions) may exceed the peak, which is that of a matrix product
+    /// measured in the same run.
     Bench(Bench),
     /// List the chips, show one, or check a chip file
     Chips(Chips),

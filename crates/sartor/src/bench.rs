@@ -84,7 +84,8 @@ pub struct BenchNode {
     pub integer: bool,
     /// Two operations, on floats or on bytes, for each multiply-accumulate, over the time.
     pub flops_per_s: Option<f64>,
-    /// Share of the machine's peak in that arithmetic, 1 for all of it.
+    /// Share of the machine's peak in that arithmetic, 1 for all of it; more where the kernel gets by with fewer
+    /// multiplications than the definition has (Winograd's for 3 × 3 convolutions).
     pub share_of_peak: Option<f64>,
 }
 
