@@ -1,25 +1,23 @@
 //! The chip as a whole.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::sync::Arc;
 
 use serde::Serialize;
-use toml::de::DeTable;
 
-use crate::compute::Compute;
-use crate::deploy::{Deploy, Operators};
-use crate::error::{ChipError, Fault};
+use crate::core_layer::Core;
+use crate::energy::Energy;
+use crate::error::{ChipError, Document, Fault, Place};
 use crate::figure::Figure;
+use crate::library::library_bases;
 use crate::lint::lint;
-use crate::memory::Memory;
-use crate::quantization::Quantization;
-use crate::reader::{Bound, Document, Section};
-use crate::sparsity::{SparsityPattern, WeightStore};
-use crate::units::{Cycles, Hertz, Seconds, Watts};
+use crate::reader::{Section, Traces};
+use crate::resolve::{Bases, resolve};
+use crate::runtime::Runtime;
+use crate::system::System;
 use crate::words::words;
 
-/// The version of the schema that this crate reads.
+/// The version of the schema, and of each of its layers, that this crate reads.
 pub const SCHEMA: u64 = 1;
 
 words! {
@@ -33,10 +31,12 @@ words! {
         Npu = "npu",
         /// A microcontroller.
         Mcu = "mcu",
+        /// A compute-in-memory chip.
+        Cim = "cim",
     }
 }
 
-/// A chip, as its file describes it.
+/// A chip, as its file and those that it extends describe it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Chip {
     /// The name under which it is asked for.
@@ -53,124 +53,85 @@ pub struct Chip {
     pub notes: Vec<String>,
     /// Citations by the keys that [`Provenance::Datasheet`](crate::Provenance::Datasheet) names.
     pub sources: BTreeMap<String, String>,
-    /// The clock of the compute array.
-    pub clock: Figure<Hertz>,
-    /// What it multiplies.
-    pub compute: Compute,
-    /// Its integer arithmetic.
-    pub quantization: Quantization,
-    /// Sparsity patterns that make it faster; empty where there are none.
-    pub sparsity: Vec<SparsityPattern>,
-    /// How weights are stored. Absent: as they are.
-    pub weight_store: Option<WeightStore>,
-    /// Memories, from near to far; never empty.
-    pub memories: Vec<Memory>,
-    /// What every operator costs beyond its work.
-    pub overhead: Overhead,
-    /// What it draws.
-    pub power: Power,
-    /// Which operators it runs.
-    pub operators: Operators,
-    /// How a network gets onto it.
-    pub deploy: Deploy,
+    /// What computes, and in which arithmetic.
+    pub core: Core,
+    /// Clock and memories: what a board or system chooses.
+    pub system: System,
+    /// The toolchain and what it costs.
+    pub runtime: Runtime,
+    /// What the chip draws.
+    pub energy: Energy,
     #[serde(skip)]
-    spans: BTreeMap<String, Range<usize>>,
+    places: BTreeMap<String, Place>,
     #[serde(skip)]
-    pub(crate) used_sources: BTreeSet<String>,
+    pub(crate) unused_sources: BTreeSet<String>,
 }
 
-/// What every operator costs beyond its work.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Overhead {
-    /// Whether transfers overlap computation.
-    pub overlaps: bool,
-    /// Time to start one operator. Absent: unknown.
-    pub launch: Option<Figure<Seconds>>,
-    /// Cycles to fill and drain the array for one operator. Absent: unknown.
-    pub drain: Option<Figure<Cycles>>,
-}
-
-/// What a chip draws.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Power {
-    /// The most it may draw for long: `energy ≤ limit × time` where no energies are known. Absent: unknown.
-    pub limit: Option<Figure<Watts>>,
-    /// What it draws without work. Absent: unknown.
-    pub idle: Option<Figure<Watts>>,
-}
-
-const ROOT_KEYS: &[&str] = &[
-    "schema",
-    "chip",
-    "sources",
-    "clock",
-    "compute",
-    "quantization",
-    "sparsity",
-    "weight_store",
-    "memory",
-    "overhead",
-    "power",
-    "operators",
-    "deploy",
-];
+const ROOT_KEYS: &[&str] = &["schema", "chip", "sources", "core", "system", "runtime", "energy"];
 
 impl Chip {
-    /// Reads a chip file; `name` stands in messages. Contradictions are left to [`lint`]: see [`Chip::checked`].
+    /// Reads a chip file that may extend chips of the library; `name` stands in messages. Contradictions are left to [`lint`]: see
+    /// [`Chip::checked`].
     ///
     /// # Errors
-    /// The first fault found: bad TOML, an unknown, missing or ill-typed key, a number out of range or without a source.
+    /// The first fault found: bad TOML, an unknown, missing or ill-typed key, a number out of range or without a source, a base
+    /// that is not there.
     pub fn parse(name: &str, toml_text: &str) -> Result<Self, ChipError> {
-        let table = DeTable::parse(toml_text).map_err(|error| ChipError {
-            chip: name.to_owned(),
-            key: None,
-            span: error.span(),
-            help: None,
-            fault: Box::new(Fault::Syntax(error.message().to_owned())),
-        })?;
-        let document = Document {
-            file: name,
-            sources: BTreeMap::new(),
-            spans: RefCell::default(),
-            used_sources: RefCell::default(),
-        };
-        let sources = sources(&document, table.get_ref())?;
-        let document = Document { sources, ..document };
-        let root = Section::root(&document, table.get_ref(), ROOT_KEYS)?;
-        Self::read(&root, &document)
+        Self::parse_with(name, toml_text, &library_bases)
     }
 
-    /// Reads a chip file and refuses contradictions: what to use for files of unknown quality.
+    /// Reads a chip file and refuses contradictions: what to use for files of unknown quality. `bases` finds what it extends, from
+    /// the name of the extending file and the reference in it.
     ///
     /// # Errors
     /// As [`Chip::parse`], and the first finding of [`lint`].
-    pub fn checked(name: &str, toml_text: &str) -> Result<Self, ChipError> {
-        let chip = Self::parse(name, toml_text)?;
+    pub fn checked(name: &str, toml_text: &str, bases: &Bases<'_>) -> Result<Self, ChipError> {
+        let chip = Self::parse_with(name, toml_text, bases)?;
         match lint(&chip).into_iter().next() {
             None => Ok(chip),
             Some(finding) => Err(ChipError {
-                chip: name.to_owned(),
+                chip: finding
+                    .place
+                    .as_ref()
+                    .map_or_else(|| name.to_owned(), |it| it.document.name.clone()),
                 key: Some(finding.key),
-                span: finding.span,
+                place: finding.place,
                 help: Some(finding.help),
                 fault: Box::new(Fault::Contradiction(finding.message)),
             }),
         }
     }
 
-    fn read(root: &Section<'_>, document: &Document<'_>) -> Result<Self, ChipError> {
-        let schema = root.plain_count("schema", None)?;
-        if schema != SCHEMA {
-            let fault = Fault::OutOfRange { expected: "schema 1", found: schema.to_string() };
-            return Err(root.fault("schema", fault, None));
+    /// As [`Chip::parse`], with bases from elsewhere.
+    ///
+    /// # Errors
+    /// As [`Chip::parse`].
+    pub fn parse_with(name: &str, toml_text: &str, bases: &Bases<'_>) -> Result<Self, ChipError> {
+        let document = Arc::new(Document { name: name.to_owned(), text: toml_text.to_owned() });
+        let resolved = resolve(&document, bases, &[])?;
+        let traces = Traces::default();
+        let place = Place { document: Arc::clone(&document), span: 0..0 };
+        let mut table = resolved.table;
+        // The keys of `[sources]` are free; all citations are in `resolved.sources`.
+        let cited = table.remove("sources");
+        let root = Section::root(&traces, &table, place, ROOT_KEYS)?;
+        let mut chip = Self::read(&root, resolved.sources)?;
+        let used = traces.used_sources.into_inner();
+        chip.places = traces.places.into_inner();
+        for (key, item) in cited.iter().filter_map(|it| it.value.table()).flatten() {
+            if item.place.document == document {
+                chip.places.insert(format!("sources.{key}"), item.place.clone());
+                if !used.contains(&(name.to_owned(), key.clone())) {
+                    chip.unused_sources.insert(key.clone());
+                }
+            }
         }
+        Ok(chip)
+    }
+
+    fn read(root: &Section<'_>, sources: BTreeMap<String, String>) -> Result<Self, ChipError> {
+        version(root, "schema", None)?;
         let chip = root.section("chip", &["id", "name", "vendor", "class", "year", "notes"])?;
-        let memories = root.sections("memory", Memory::KEYS)?;
-        if memories.is_empty() {
-            return Err(root.fault("memory", Fault::MissingKey("at least one [[memory]]"), None));
-        }
-        let sparsity = root.sections("sparsity", SparsityPattern::KEYS)?;
-        let weight_store = root.maybe_section("weight_store", WeightStore::KEYS)?;
         Ok(Self {
             id: chip.text("id")?,
             name: chip.text("name")?,
@@ -178,93 +139,71 @@ impl Chip {
             class: chip.word("class")?,
             year: chip.maybe_count("year")?,
             notes: chip.texts("notes")?,
-            sources: document.sources.clone(),
-            clock: root
-                .section("clock", &["core_hz"])?
-                .number("core_hz", Bound::Positive)?
-                .map(Hertz),
-            compute: Compute::read(&root.section("compute", Compute::KEYS)?)?,
-            quantization: Quantization::read(&root.section("quantization", Quantization::KEYS)?)?,
-            sparsity: sparsity.iter().map(SparsityPattern::read).collect::<Result<_, _>>()?,
-            weight_store: weight_store.as_ref().map(WeightStore::read).transpose()?,
-            memories: memories.iter().map(Memory::read).collect::<Result<_, _>>()?,
-            overhead: Overhead::read(&root.section("overhead", Overhead::KEYS)?)?,
-            power: Power::read(&root.section("power", Power::KEYS)?)?,
-            operators: Operators::read(&root.section("operators", Operators::KEYS)?)?,
-            deploy: Deploy::read(&root.section("deploy", Deploy::KEYS)?)?,
-            spans: document.spans.take(),
-            used_sources: document.used_sources.take(),
+            sources,
+            core: Core::read(&root.section("core", Core::KEYS)?)?,
+            system: System::read(&root.section("system", System::KEYS)?)?,
+            runtime: Runtime::read(&root.section("runtime", Runtime::KEYS)?)?,
+            energy: root
+                .maybe_section("energy", Energy::KEYS)?
+                .as_ref()
+                .map_or_else(|| Ok(Energy::default()), Energy::read)?,
+            places: BTreeMap::new(),
+            unused_sources: BTreeSet::new(),
         })
     }
 
-    /// Where the value of a key such as `memory[1].read_bytes_per_s` stands in the text.
-    pub fn span(&self, key: &str) -> Option<Range<usize>> {
-        self.spans.get(key).cloned()
+    /// Where the value of a key such as `system.memory[1].read_bytes_per_s` stands: in the chip's file or in one that it extends.
+    pub fn place(&self, key: &str) -> Option<&Place> {
+        self.places.get(key)
+    }
+
+    /// Every figure of low confidence: its key in the JSON form, such as `system.memories[1].read`, and its origin.
+    pub fn low_confidence(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        if let Ok(tree) = serde_json::to_value(self) {
+            doubtful(&tree, "", &mut found);
+        }
+        found
     }
 }
 
-/// The citations of `[sources]`, whose keys are free.
-fn sources(
-    document: &Document<'_>,
-    table: &DeTable<'_>,
-) -> Result<BTreeMap<String, String>, ChipError> {
-    let fault = |span, key: Option<String>, expected, found: &str| ChipError {
-        chip: document.file.to_owned(),
-        key,
-        span: Some(span),
-        help: None,
-        fault: Box::new(Fault::WrongType { expected, found: found.to_owned() }),
-    };
-    let mut sources = BTreeMap::new();
-    let Some(value) = table.get("sources") else { return Ok(sources) };
-    let Some(entries) = value.get_ref().as_table() else {
-        return Err(fault(
-            value.span(),
-            Some("sources".to_owned()),
-            "a table",
-            value.get_ref().type_str(),
-        ));
-    };
-    for (key, value) in entries {
-        let path = format!("sources.{}", key.get_ref());
-        match value.get_ref().as_str() {
-            Some(citation) if !citation.trim().is_empty() => {
-                document.spans.borrow_mut().insert(path, value.span());
-                sources.insert(key.get_ref().to_string(), citation.to_owned());
+/// Walks the JSON form for figures of low confidence.
+fn doubtful(tree: &serde_json::Value, path: &str, found: &mut Vec<(String, String)>) {
+    match tree {
+        serde_json::Value::Object(map) => {
+            if map.get("confidence").is_some_and(|it| it == "low") {
+                let origin = map.get("provenance").and_then(|it| it.as_object());
+                let origin = origin.and_then(|it| it.iter().next());
+                let said = origin.map_or(String::new(), |(kind, text)| {
+                    format!("{kind}: {}", text.as_str().unwrap_or_default())
+                });
+                found.push((path.to_owned(), said));
+                return;
             }
-            _ => {
-                return Err(fault(
-                    value.span(),
-                    Some(path),
-                    "a citation",
-                    value.get_ref().type_str(),
-                ));
+            for (key, value) in map {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                doubtful(value, &path, found);
             }
         }
-    }
-    Ok(sources)
-}
-
-impl Overhead {
-    const KEYS: &'static [&'static str] = &["overlaps", "launch_us", "drain_cycles"];
-
-    fn read(section: &Section<'_>) -> Result<Self, ChipError> {
-        let launch = section.maybe_number("launch_us", Bound::NotNegative)?;
-        let drain = section.maybe_number("drain_cycles", Bound::NotNegative)?;
-        Ok(Self {
-            overlaps: section.flag("overlaps")?,
-            launch: launch.map(|figure| figure.map(|microseconds| Seconds(microseconds * 1e-6))),
-            drain: drain.map(|figure| figure.map(Cycles)),
-        })
+        serde_json::Value::Array(list) => {
+            for (i, value) in list.iter().enumerate() {
+                doubtful(value, &format!("{path}[{i}]"), found);
+            }
+        }
+        _ => {}
     }
 }
 
-impl Power {
-    const KEYS: &'static [&'static str] = &["limit_w", "idle_w"];
-
-    fn read(section: &Section<'_>) -> Result<Self, ChipError> {
-        let watts =
-            |key| Ok(section.maybe_number(key, Bound::Positive)?.map(|figure| figure.map(Watts)));
-        Ok(Self { limit: watts("limit_w")?, idle: watts("idle_w")? })
+/// Refuses a version that this crate does not read.
+pub(crate) fn version(
+    section: &Section<'_>,
+    key: &str,
+    default: Option<u64>,
+) -> Result<(), ChipError> {
+    let found = section.plain_count(key, default)?;
+    if found == SCHEMA {
+        return Ok(());
     }
+    let fault = Fault::OutOfRange { expected: "version 1", found: found.to_string() };
+    Err(section.fault(key, fault, None))
 }

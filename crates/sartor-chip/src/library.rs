@@ -43,6 +43,12 @@ pub fn library() -> &'static [LibraryEntry] {
     LIBRARY
 }
 
+/// What a library chip may extend: another chip of the library, by its id.
+pub fn library_bases(_from: &str, wanted: &str) -> Option<(String, String)> {
+    let entry = LIBRARY.iter().find(|entry| entry.id == wanted)?;
+    Some((entry.id.to_owned(), entry.toml.to_owned()))
+}
+
 /// The chip with this id.
 ///
 /// # Errors
@@ -59,7 +65,7 @@ pub fn find(id: &str) -> Result<Chip, ChipError> {
     Err(ChipError {
         chip: id.to_owned(),
         key: None,
-        span: None,
+        place: None,
         help: Some(help),
         fault: Box::new(Fault::UnknownChip),
     })

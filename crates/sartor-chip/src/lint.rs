@@ -1,18 +1,18 @@
 //! Contradictions: statements that are well formed one by one and cannot all be true.
 
-use std::ops::Range;
-
 use crate::chip::Chip;
-use crate::compute::{Align, ComputeModel, Mode, Reduction};
+use crate::engine::{Engine, EngineModel};
+use crate::error::Place;
 use crate::memory::Content;
+use crate::mode::{Mode, Reduction, Unroll};
 
 /// A contradiction in a chip file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The path of the key, such as `sparsity[0].speedup`.
+    /// The path of the key, such as `core.sparsity[0].speedup`.
     pub key: String,
-    /// The bytes of the text to underline, where the file holds the key.
-    pub span: Option<Range<usize>>,
+    /// The text to underline, where a file holds the key or a table around it.
+    pub place: Option<Place>,
     /// What is wrong, as a fragment.
     pub message: String,
     /// What to do about it.
@@ -23,14 +23,21 @@ pub struct Finding {
 pub fn lint(chip: &Chip) -> Vec<Finding> {
     let mut report = Report { chip, findings: Vec::new() };
     identity(&mut report);
-    for (index, mode) in chip.compute.modes.iter().enumerate() {
-        mode_alone(&mut report, index, mode);
-        mode_in_chip(&mut report, index, mode);
+    engines(&mut report);
+    for (at, engine) in chip.core.engines.iter().enumerate() {
+        for (index, mode) in engine.modes.iter().enumerate() {
+            let path = format!("core.engine[{at}].mode[{index}]");
+            mode_alone(&mut report, &path, engine, at, mode);
+            mode_in_engine(&mut report, &path, engine, index);
+        }
+        crossbar(&mut report, at, engine);
     }
     schemes(&mut report);
+    limits(&mut report);
     sparsity(&mut report);
     memories(&mut report);
-    deploy(&mut report);
+    energy(&mut report);
+    runtime(&mut report);
     report.findings
 }
 
@@ -41,11 +48,11 @@ struct Report<'a> {
 
 impl Report<'_> {
     fn add(&mut self, key: &str, message: String, help: &str) {
-        // A key that is absent or inherited is shown at the nearest table around it.
+        // A key that is absent is shown at the nearest table around it.
         let around = |path: &str| path.rfind(['.', '[']).map(|end| path[..end].to_owned());
         let places = std::iter::successors(Some(key.to_owned()), |path| around(path));
-        let span = places.into_iter().find_map(|path| self.chip.span(&path));
-        self.findings.push(Finding { key: key.to_owned(), span, message, help: help.to_owned() });
+        let place = places.into_iter().find_map(|path| self.chip.place(&path)).cloned();
+        self.findings.push(Finding { key: key.to_owned(), place, message, help: help.to_owned() });
     }
 }
 
@@ -59,27 +66,39 @@ fn identity(report: &mut Report<'_>) {
             "use lower-case letters, digits and hyphens",
         );
     }
-    for source in chip.sources.keys().filter(|source| !chip.used_sources.contains(*source)) {
+    for source in &chip.unused_sources {
         let help = "remove it, or name it as `src` where it belongs";
         report.add(&format!("sources.{source}"), "no figure names this source".to_owned(), help);
     }
 }
 
-fn mode_alone(report: &mut Report<'_>, index: usize, mode: &Mode) {
-    let key = |leaf: &str| format!("compute.mode[{index}].{leaf}");
+fn engines(report: &mut Report<'_>) {
+    let engines = &report.chip.core.engines;
+    if engines[0].host {
+        let help = "list the engine that runs networks first, the host last";
+        report.add("core.engine[0].host", "the main engine is the host".to_owned(), help);
+    }
+    for (at, engine) in engines.iter().enumerate() {
+        if engines[..at].iter().any(|other| other.name == engine.name) {
+            let message = format!("a second engine `{}`", engine.name);
+            report.add(&format!("core.engine[{at}].name"), message, "give each its own name");
+        }
+        if engine.host && engines[..at].iter().any(|other| other.host) {
+            let message = "a second host engine".to_owned();
+            report.add(&format!("core.engine[{at}].host"), message, "one engine runs fallbacks");
+        }
+    }
+}
+
+fn mode_alone(report: &mut Report<'_>, path: &str, engine: &Engine, at: usize, mode: &Mode) {
+    let key = |leaf: &str| format!("{path}.{leaf}");
     let efficiency = &mode.efficiency;
     if efficiency.value > 1.0 {
         let own = key("efficiency");
-        let key = if report.chip.span(&own).is_some() {
-            own
-        } else {
-            "compute.peak_efficiency".to_owned()
-        };
-        report.add(
-            &key,
-            format!("efficiency {} is above 1", efficiency.value),
-            "give the share of the peak, 0 to 1",
-        );
+        let engines = format!("core.engine[{at}].efficiency");
+        let key = if report.chip.place(&own).is_some() { own } else { engines };
+        let message = format!("efficiency {} is above 1", efficiency.value);
+        report.add(&key, message, "give the share of the peak, 0 to 1");
     }
     if mode.weights.is_float() != mode.activations.is_float() {
         let message =
@@ -87,57 +106,44 @@ fn mode_alone(report: &mut Report<'_>, index: usize, mode: &Mode) {
         report.add(&key("activations"), message, "name two float or two integer types");
         return;
     }
+    // A crossbar sums currents; what its converters cannot hold is a loss of bits, not an overflow.
+    let analog = matches!(engine.model, EngineModel::Crossbar(_));
     let needed = bits_of_step(mode);
-    if !mode.weights.is_float() && mode.accumulator.bits.value < needed {
+    if !analog && !mode.weights.is_float() && mode.accumulator.bits.value < needed {
         let bits = mode.accumulator.bits.value;
         let message = format!(
-            "{bits} bits cannot hold one aligned step of the reduction, which needs {needed}"
+            "{bits} bits cannot hold one unrolled step of the reduction, which needs {needed}"
         );
-        report.add(&key("accumulator_bits"), message, "check the accumulator and `align.k`");
+        report.add(&key("accumulator_bits"), message, "check the accumulator and `unroll.k`");
     }
 }
 
-/// Bits of the sum of one aligned step: the product's magnitude, `⌈log₂ k⌉` for the summands, and a sign.
+/// Bits of the sum of one unrolled step: the product's magnitude, `⌈log₂ k⌉` for the summands, and a sign.
 fn bits_of_step(mode: &Mode) -> u64 {
     let product = mode.weights.magnitude_bits() + mode.activations.magnitude_bits();
     let summands =
-        mode.align.value.k.max(1).checked_next_power_of_two().map_or(64, u64::trailing_zeros);
+        mode.unroll.value.k.max(1).checked_next_power_of_two().map_or(64, u64::trailing_zeros);
     u64::from(product + summands + 1)
 }
 
-fn mode_in_chip(report: &mut Report<'_>, index: usize, mode: &Mode) {
-    let key = |leaf: &str| format!("compute.mode[{index}].{leaf}");
-    let chip = report.chip;
+fn mode_in_engine(report: &mut Report<'_>, path: &str, engine: &Engine, index: usize) {
+    let key = |leaf: &str| format!("{path}.{leaf}");
+    let mode = &engine.modes[index];
     let pair = (mode.weights, mode.activations);
-    if chip.compute.modes[..index].iter().any(|other| (other.weights, other.activations) == pair) {
+    if engine.modes[..index].iter().any(|other| (other.weights, other.activations) == pair) {
         let message = format!("a second mode for {} weights and {} activations", pair.0, pair.1);
         report.add(&key("weights"), message, "keep one mode for each pair of types");
     }
-    let scheme =
-        chip.quantization.schemes.iter().any(|scheme| (scheme.weights, scheme.activations) == pair);
-    if !mode.weights.is_float() && !scheme {
+    let schemes = &report.chip.core.arithmetic.schemes;
+    let scheme = schemes.iter().any(|scheme| (scheme.weights, scheme.activations) == pair);
+    if !mode.weights.is_float() && !scheme && !engine.host {
         let message =
             format!("no scheme quantizes to {} weights and {} activations", pair.0, pair.1);
-        report.add(&key("weights"), message, "add a [[quantization.scheme]] or remove the mode");
+        report.add(&key("weights"), message, "add a [[core.arithmetic.scheme]] or remove the mode");
     }
     let rate = mode.macs_per_cycle.value;
     let eight_bit = pair.0.bits() == 8 && pair.1.bits() == 8;
-    let array = match &chip.compute.model {
-        ComputeModel::Systolic { array } => {
-            Some(array.value.rows.saturating_mul(array.value.columns))
-        }
-        ComputeModel::EthosU { block } => {
-            let block = block.value;
-            Some(
-                [block.height, block.depth, block.dot_width]
-                    .into_iter()
-                    .fold(block.width, u64::saturating_mul),
-            )
-        }
-        _ => None,
-    };
-    let array = array.map(|macs| macs.saturating_mul(chip.compute.cores.value) as f64);
-    if let Some(macs) = array.filter(|macs| eight_bit && (rate - macs).abs() > 0.5) {
+    if let Some(macs) = array_macs(engine).filter(|macs| eight_bit && (rate - macs).abs() > 0.5) {
         let message = format!("{rate} MACs a cycle, but the array computes {macs}");
         report.add(&key("macs_per_cycle"), message, "array × cores must be the 8-bit rate");
     }
@@ -149,44 +155,122 @@ fn mode_in_chip(report: &mut Report<'_>, index: usize, mode: &Mode) {
             "give the whole chip's depthwise rate",
         );
     }
-    let Align { k, n, reduction, .. } = mode.align.value;
+    let Unroll { k, n, reduction, .. } = mode.unroll.value;
     let step = if reduction == Reduction::Channels { k.min(n) } else { n };
     let grain = mode.grain.value;
     if !step.is_multiple_of(grain) && !grain.is_multiple_of(step) {
         let message =
-            format!("grain {grain} and the alignment {step} are not multiples of each other");
+            format!("grain {grain} and the unrolling {step} are not multiples of each other");
         report.add(&key("grain"), message, "prune to a multiple that the array rounds to");
+    }
+}
+
+/// Multipliers of an engine whose geometry the file states.
+fn array_macs(engine: &Engine) -> Option<f64> {
+    let one = match &engine.model {
+        EngineModel::Systolic { array } => array.value.rows.saturating_mul(array.value.columns),
+        EngineModel::EthosU { block } => {
+            let block = block.value;
+            [block.height, block.depth, block.dot_width]
+                .into_iter()
+                .fold(block.width, u64::saturating_mul)
+        }
+        _ => return None,
+    };
+    Some(one.saturating_mul(engine.cores.value) as f64)
+}
+
+fn crossbar(report: &mut Report<'_>, at: usize, engine: &Engine) {
+    let EngineModel::Crossbar(it) = &engine.model else { return };
+    let key = |leaf: &str| format!("core.engine[{at}].crossbar.{leaf}");
+    if it.active_rows() > it.rows.value {
+        let message = format!("{} rows at once of {}", it.active_rows(), it.rows.value);
+        report.add(&key("rows_parallel"), message, "at most all rows are driven at once");
+    }
+    if it.columns_per_adc.value > it.columns.value {
+        let message = format!(
+            "{} columns share a converter of {}",
+            it.columns_per_adc.value, it.columns.value
+        );
+        report.add(&key("columns_per_adc"), message, "at most all columns share a converter");
+    }
+    if it.columns_per_weight() > it.columns.value {
+        let message =
+            format!("one weight takes {} columns of {}", it.columns_per_weight(), it.columns.value);
+        report.add(&key("weight_bits"), message, "a weight must fit into one row of an array");
+    }
+    if it.dac_bits.value > it.input_bits.value {
+        let message =
+            format!("{} converter bits for {}-bit inputs", it.dac_bits.value, it.input_bits.value);
+        report.add(&key("dac_bits"), message, "an input has at least the bits of one drive");
+    }
+    if it.adc.is_some() && it.adc_bits.is_none() {
+        let message = "a conversion time without a converter".to_owned();
+        report.add(&key("adc_ns"), message, "state `adc_bits`, or leave `adc_ns` out");
+    }
+    let share = |figure: Option<&crate::Figure<f64>>| figure.is_some_and(|it| it.value > 1.0);
+    if share(it.noise.as_ref().and_then(|it| it.stuck_rate.as_ref())) {
+        let message = "more cells are stuck than there are".to_owned();
+        report.add(&key("noise.stuck_rate"), message, "give the share of cells, 0 to 1");
     }
 }
 
 fn schemes(report: &mut Report<'_>) {
     let chip = report.chip;
-    for (index, scheme) in chip.quantization.schemes.iter().enumerate() {
-        let key = |leaf: &str| format!("quantization.scheme[{index}].{leaf}");
+    let arithmetic = &chip.core.arithmetic;
+    for (index, scheme) in arithmetic.schemes.iter().enumerate() {
+        let key = |leaf: &str| format!("core.arithmetic.scheme[{index}].{leaf}");
         if chip.mode(scheme.weights, scheme.activations).is_none() {
             let message = format!(
                 "no mode multiplies {} weights and {} activations",
                 scheme.weights, scheme.activations
             );
-            report.add(&key("weights"), message, "add a [[compute.mode]] or remove the scheme");
+            report.add(&key("weights"), message, "add a [[core.engine.mode]] or remove the scheme");
         }
         if scheme.ops.is_empty() || scheme.granularity.is_empty() {
             let leaf = if scheme.ops.is_empty() { "ops" } else { "granularity" };
             report.add(&key(leaf), "an empty list permits nothing".to_owned(), "name at least one");
         }
+        if scheme.granularity.contains(&crate::Granularity::Block) == scheme.blocks.is_empty() {
+            let message = "blocks without their lengths, or lengths without blocks".to_owned();
+            report.add(&key("blocks"), message, "give `blocks` with granularity \"block\" only");
+        }
         for op in scheme.ops.iter().filter(|op| op.as_str() != "DepthwiseConv" && !chip.runs(op)) {
+            let message = format!("`{op}` is not in core.operators.allow, or is denied");
+            report.add(&key("ops"), message, "allow it or leave it out");
+        }
+    }
+    let multiplier = arithmetic.multiplier_bits.is_some();
+    if multiplier && arithmetic.scale != crate::ScaleKind::Fixed {
+        let message = format!("a multiplier's width, but scales are {}", arithmetic.scale);
+        report.add("core.arithmetic.multiplier_bits", message, "only fixed scales have one");
+    }
+}
+
+fn limits(report: &mut Report<'_>) {
+    let operators = &report.chip.core.operators;
+    for denied in &operators.deny {
+        if operators.allow.as_ref().is_some_and(|allow| allow.contains(denied)) {
+            let message = format!("`{denied}` is both allowed and denied");
+            report.add("core.operators.deny", message, "decide");
+        }
+    }
+    for (index, limit) in operators.limits.iter().enumerate() {
+        let most = limit.kernel_max.as_ref().map_or(u64::MAX, |it| it.value);
+        if limit.kernels.iter().any(|&kernel| kernel > most) {
+            let message = format!("a kernel extent above the largest, {most}");
             report.add(
-                &key("ops"),
-                format!("`{op}` is not in operators.allow"),
-                "allow it or leave it out",
+                &format!("core.operators.limit[{index}].kernels"),
+                message,
+                "leave one of the two out",
             );
         }
     }
 }
 
 fn sparsity(report: &mut Report<'_>) {
-    for (index, pattern) in report.chip.sparsity.iter().enumerate() {
-        let key = |leaf: &str| format!("sparsity[{index}].{leaf}");
+    for (index, pattern) in report.chip.core.sparsity.iter().enumerate() {
+        let key = |leaf: &str| format!("core.sparsity[{index}].{leaf}");
         let (n, m) = (pattern.n, pattern.m);
         if n >= m {
             report.add(&key("n"), format!("{n} of {m} keeps everything"), "n must be below m");
@@ -197,7 +281,7 @@ fn sparsity(report: &mut Report<'_>) {
             report.add(&key("speedup"), message, "an array cannot skip more than the zeros");
         }
         for &weights in &pattern.weights {
-            if !report.chip.compute.modes.iter().any(|mode| mode.weights == weights) {
+            if !report.chip.modes().any(|mode| mode.weights == weights) {
                 report.add(
                     &key("weights"),
                     format!("no mode has {weights} weights"),
@@ -210,8 +294,8 @@ fn sparsity(report: &mut Report<'_>) {
 
 fn memories(report: &mut Report<'_>) {
     let chip = report.chip;
-    for (index, memory) in chip.memories.iter().enumerate() {
-        let key = |leaf: &str| format!("memory[{index}].{leaf}");
+    for (index, memory) in chip.system.memories.iter().enumerate() {
+        let key = |leaf: &str| format!("system.memory[{index}].{leaf}");
         if memory.holds.is_empty() {
             report.add(
                 &key("holds"),
@@ -230,14 +314,14 @@ fn memories(report: &mut Report<'_>) {
                 "state its capacity and that it holds weights",
             );
         }
-        if chip.memories[..index].iter().any(|other| other.name == memory.name) {
+        if chip.system.memories[..index].iter().any(|other| other.name == memory.name) {
             report.add(
                 &key("name"),
                 format!("a second memory `{}`", memory.name),
                 "give each its own name",
             );
         }
-        let nearer = chip.memories[..index].iter().filter_map(|nearer| nearer.read.as_ref());
+        let nearer = chip.system.memories[..index].iter().filter_map(|it| it.read.as_ref());
         let slowest = nearer.map(|read| read.value.0).fold(f64::INFINITY, f64::min);
         if memory.read.as_ref().is_some_and(|read| read.value.0 > slowest) {
             let message = format!("memory `{}` is faster than a nearer one", memory.name);
@@ -247,32 +331,80 @@ fn memories(report: &mut Report<'_>) {
     for content in [Content::Weights, Content::Activations] {
         if chip.home_of(content).is_none() {
             report.add(
-                "memory",
+                "system.memory",
                 format!("no memory holds {content}"),
                 "add it to a memory's `holds`",
             );
         }
     }
-    if chip.far_memory().read.is_none() {
+    // Weights of a crossbar lie in its cells; they pass no memory while it computes.
+    let resident = matches!(chip.engine().model, EngineModel::Crossbar(_));
+    if chip.far_memory().read.is_none() && !resident {
         let message = format!(
             "the bandwidth of the farthest memory, `{}`, is not stated",
             chip.far_memory().name
         );
-        let key = format!("memory[{}].read_bytes_per_s", chip.memories.len().saturating_sub(1));
-        report.add(&key, message, "state it, as an assumption if need be: all weights pass there");
+        let last = chip.system.memories.len().saturating_sub(1);
+        report.add(
+            &format!("system.memory[{last}].read_bytes_per_s"),
+            message,
+            "state it, as an assumption if need be: all weights pass there",
+        );
     }
 }
 
-fn deploy(report: &mut Report<'_>) {
-    let deploy = &report.chip.deploy;
-    if !deploy.command.contains("{model}") {
+fn energy(report: &mut Report<'_>) {
+    let chip = report.chip;
+    for (index, memory) in chip.energy.memories.iter().enumerate() {
+        if !chip.system.memories.iter().any(|it| it.name == memory.name) {
+            let message = format!("no memory is called `{}`", memory.name);
+            let help = "name one of [[system.memory]]";
+            report.add(&format!("energy.memory[{index}].name"), message, help);
+        }
+    }
+    for (index, mac) in chip.energy.macs.iter().enumerate() {
+        if chip.mode(mac.weights, mac.activations).is_none() {
+            let message = format!(
+                "no mode multiplies {} weights and {} activations",
+                mac.weights, mac.activations
+            );
+            let help = "name the types of a [[core.engine.mode]]";
+            report.add(&format!("energy.mac[{index}].weights"), message, help);
+        }
+    }
+    if chip.energy.process_scale.is_some() && chip.energy.table.is_none() {
+        let message = "a scale without the table that it scales".to_owned();
+        report.add("energy.process_scale", message, "name the `table`");
+    }
+    if let (Some(limit), Some(idle)) = (&chip.energy.limit, &chip.energy.idle)
+        && idle.value.0 > limit.value.0
+    {
+        let message = format!("{} idle is above the limit, {}", idle.value, limit.value);
+        report.add("energy.idle_w", message, "check both");
+    }
+    let crossbars = chip.core.engines.iter().any(|it| matches!(it.model, EngineModel::Crossbar(_)));
+    if chip.energy.crossbar.is_some() && !crossbars {
+        let message = "energies of a crossbar, but no engine is one".to_owned();
+        report.add("energy.crossbar", message, "remove them");
+    }
+}
+
+fn runtime(report: &mut Report<'_>) {
+    let runtime = &report.chip.runtime;
+    if !runtime.command.contains("{model}") {
         report.add(
-            "deploy.command",
+            "runtime.command",
             "the command does not say where the file goes".to_owned(),
             "write `{model}` there",
         );
     }
-    if deploy.accepts.is_empty() {
-        report.add("deploy.accepts", "no format is accepted".to_owned(), "name at least one");
+    if runtime.accepts.is_empty() {
+        report.add("runtime.accepts", "no format is accepted".to_owned(), "name at least one");
+    }
+    if let (Some(low), Some(high)) = (&runtime.opset_min, &runtime.opset_max)
+        && low.value > high.value
+    {
+        let message = format!("opset {} is above the highest, {}", low.value, high.value);
+        report.add("runtime.opset_min", message, "check both");
     }
 }

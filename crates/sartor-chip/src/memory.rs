@@ -2,11 +2,10 @@
 
 use serde::Serialize;
 
-use crate::compute::picojoules;
 use crate::error::ChipError;
 use crate::figure::Figure;
 use crate::reader::{Bound, Section};
-use crate::units::{Bytes, BytesPerSecond, Joules};
+use crate::units::{Bytes, BytesPerSecond, Cycles};
 use crate::words::words;
 
 words! {
@@ -34,8 +33,10 @@ pub struct Memory {
     pub holds: Vec<Content>,
     /// Whether weights that fit stay from one inference to the next, and then cost no traffic to farther memories.
     pub keeps_weights: bool,
-    /// Energy to move one byte. Absent: unknown.
-    pub energy_per_byte: Option<Figure<Joules>>,
+    /// Cycles of the system's clock from a request to its first byte. Absent: none.
+    pub latency: Option<Figure<Cycles>>,
+    /// Bytes of the shortest transfer. Absent: 1.
+    pub burst: Option<Figure<Bytes>>,
 }
 
 impl Memory {
@@ -46,7 +47,8 @@ impl Memory {
         "write_bytes_per_s",
         "holds",
         "keeps_weights",
-        "energy_pj_per_byte",
+        "latency_cycles",
+        "burst_bytes",
     ];
 
     pub(crate) fn read(section: &Section<'_>) -> Result<Self, ChipError> {
@@ -61,7 +63,10 @@ impl Memory {
             write: bandwidth("write_bytes_per_s")?,
             holds: section.words("holds")?,
             keeps_weights: section.flag("keeps_weights")?,
-            energy_per_byte: picojoules(section, "energy_pj_per_byte")?,
+            latency: section
+                .maybe_number("latency_cycles", Bound::NotNegative)?
+                .map(|figure| figure.map(Cycles)),
+            burst: section.maybe_count("burst_bytes")?.map(|figure| figure.map(Bytes)),
         })
     }
 }

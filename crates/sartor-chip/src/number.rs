@@ -11,8 +11,14 @@ words! {
         F32 = "f32",
         /// IEEE 754 binary16.
         F16 = "f16",
+        /// TensorFloat-32: binary32 in memory, ten bits of mantissa when multiplied.
+        Tf32 = "tf32",
         /// bfloat16: the upper half of binary32.
         Bf16 = "bf16",
+        /// 8-bit float with four exponent bits (OCP OFP8).
+        F8E4M3 = "f8e4m3",
+        /// 8-bit float with five exponent bits (OCP OFP8).
+        F8E5M2 = "f8e5m2",
         /// Signed 16-bit integer.
         I16 = "i16",
         /// Signed 8-bit integer.
@@ -21,6 +27,10 @@ words! {
         U8 = "u8",
         /// Signed 4-bit integer, two to a byte.
         I4 = "i4",
+        /// Unsigned 4-bit integer, two to a byte.
+        U4 = "u4",
+        /// Signed 2-bit integer, four to a byte.
+        I2 = "i2",
     }
 }
 
@@ -28,21 +38,25 @@ impl NumberType {
     /// Width in bits.
     pub fn bits(self) -> u32 {
         match self {
-            Self::F32 => 32,
+            Self::F32 | Self::Tf32 => 32,
             Self::F16 | Self::Bf16 | Self::I16 => 16,
-            Self::I8 | Self::U8 => 8,
-            Self::I4 => 4,
+            Self::F8E4M3 | Self::F8E5M2 | Self::I8 | Self::U8 => 8,
+            Self::I4 | Self::U4 => 4,
+            Self::I2 => 2,
         }
     }
 
     /// Whether this is a floating-point type.
     pub fn is_float(self) -> bool {
-        matches!(self, Self::F32 | Self::F16 | Self::Bf16)
+        matches!(
+            self,
+            Self::F32 | Self::Tf32 | Self::F16 | Self::Bf16 | Self::F8E4M3 | Self::F8E5M2
+        )
     }
 
     /// Whether this is an integer type that holds negative numbers.
     pub fn is_signed_integer(self) -> bool {
-        matches!(self, Self::I16 | Self::I8 | Self::I4)
+        matches!(self, Self::I16 | Self::I8 | Self::I4 | Self::I2)
     }
 
     /// Bits of the largest magnitude of an integer type (7 for `i8` in narrow range, 8 for `u8`).
@@ -64,6 +78,10 @@ impl FromStr for NumberType {
             "int8" => "i8",
             "uint8" => "u8",
             "int4" => "i4",
+            "uint4" => "u4",
+            "int2" => "i2",
+            "float8e4m3fn" => "f8e4m3",
+            "float8e5m2" => "f8e5m2",
             other => other,
         };
         Self::ALL.iter().find(|(word, _)| *word == short).map(|&(_, number)| number).ok_or_else(

@@ -1,28 +1,67 @@
 //! The questions that cost models and planners ask a chip.
 
+use crate::arithmetic::Scheme;
 use crate::chip::Chip;
-use crate::compute::Mode;
-use crate::deploy::Quirk;
+use crate::engine::Engine;
 use crate::figure::Figure;
 use crate::memory::{Content, Memory};
+use crate::mode::Mode;
 use crate::number::NumberType;
-use crate::quantization::Scheme;
-use crate::units::{Bytes, Cycles, MacsPerSecond, Seconds};
+use crate::operators::OpFacts;
+use crate::runtime::Quirk;
+use crate::units::{Bytes, Cycles, Hertz, MacsPerSecond, Seconds};
 
 impl Chip {
+    /// The engines that run networks, the main one first: all but the host.
+    pub fn engines(&self) -> impl Iterator<Item = &Engine> {
+        self.core.engines.iter().filter(|engine| !engine.host)
+    }
+
+    /// The main engine.
+    pub fn engine(&self) -> &Engine {
+        self.core.engines.first().expect("a parsed chip has an engine")
+    }
+
+    /// The engine that runs what falls back, if the chip's file describes it.
+    pub fn host(&self) -> Option<&Engine> {
+        self.core.engines.iter().find(|engine| engine.host)
+    }
+
+    /// All modes of the engines that run networks, in the file's order.
+    pub fn modes(&self) -> impl Iterator<Item = &Mode> {
+        self.engines().flat_map(|engine| &engine.modes)
+    }
+
+    /// The engine and mode that multiply these types, if the chip has one.
+    pub fn engine_for(
+        &self,
+        weights: NumberType,
+        activations: NumberType,
+    ) -> Option<(&Engine, &Mode)> {
+        let mut all =
+            self.engines().flat_map(|engine| engine.modes.iter().map(move |it| (engine, it)));
+        all.find(|(_, mode)| (mode.weights, mode.activations) == (weights, activations))
+    }
+
     /// The mode that multiplies these types, if the chip has one.
     pub fn mode(&self, weights: NumberType, activations: NumberType) -> Option<&Mode> {
-        self.compute
-            .modes
-            .iter()
-            .find(|mode| mode.weights == weights && mode.activations == activations)
+        self.engine_for(weights, activations).map(|it| it.1)
+    }
+
+    /// The engine that a mode of this chip belongs to: the one that multiplies its types.
+    pub fn engine_of(&self, mode: &Mode) -> &Engine {
+        self.engine_for(mode.weights, mode.activations).map_or_else(|| self.engine(), |it| it.0)
+    }
+
+    /// The clock of an engine.
+    pub fn clock_of<'c>(&'c self, engine: &'c Engine) -> &'c Figure<Hertz> {
+        engine.clock.as_ref().unwrap_or(&self.system.clock)
     }
 
     /// The fastest mode (by peak × efficiency); of equals, the first in the file.
     pub fn best_mode(&self) -> &Mode {
         let faster = |best, mode| if self.rate(mode) > self.rate(best) { mode } else { best };
-        let (first, rest) = self.compute.modes.split_first().expect("a parsed chip has a mode");
-        rest.iter().fold(first, faster)
+        self.modes().reduce(faster).expect("a parsed chip has a mode")
     }
 
     /// The mode in which a floating-point network runs as it is: the widest one. `None`: the chip has no float arithmetic.
@@ -33,7 +72,7 @@ impl Chip {
 
     /// Peak throughput of a mode, dense.
     pub fn peak(&self, mode: &Mode) -> MacsPerSecond {
-        MacsPerSecond(mode.macs_per_cycle.value * self.clock.value.0)
+        MacsPerSecond(mode.macs_per_cycle.value * self.clock_of(self.engine_of(mode)).value.0)
     }
 
     /// Throughput that well-shaped work reaches: peak × efficiency.
@@ -48,7 +87,7 @@ impl Chip {
 
     /// The best scheme for an operator, whatever its types.
     pub fn preferred_scheme(&self, op: &str) -> Option<&Scheme> {
-        self.quantization.schemes.iter().find(|scheme| scheme.covers(op))
+        self.core.arithmetic.schemes.iter().find(|scheme| scheme.covers(op))
     }
 
     /// The scheme for an operator with these types, if the chip has one.
@@ -61,7 +100,7 @@ impl Chip {
         let fits = |scheme: &&Scheme| {
             scheme.covers(op) && scheme.weights == weights && scheme.activations == activations
         };
-        self.quantization.schemes.iter().find(fits)
+        self.core.arithmetic.schemes.iter().find(fits)
     }
 
     /// What the runtime does with these types that one should know.
@@ -70,52 +109,62 @@ impl Chip {
         weights: NumberType,
         activations: NumberType,
     ) -> impl Iterator<Item = &Quirk> {
-        self.deploy.quirks.iter().filter(move |quirk| {
+        self.runtime.quirks.iter().filter(move |quirk| {
             quirk.weights.is_none_or(|number| number == weights)
                 && quirk.activations.is_none_or(|number| number == activations)
         })
     }
 
-    /// Whether the chip itself runs an operator.
+    /// Whether the chip itself runs an operator, and its toolchain takes it.
     pub fn runs(&self, op: &str) -> bool {
-        self.operators.allow.as_ref().is_none_or(|allow| allow.iter().any(|known| known == op))
+        self.core.operators.runs(op) && !self.runtime.deny.iter().any(|denied| denied == op)
+    }
+
+    /// Why the chip does not run an operator, as a fragment (`stride 4 above 3`); `None` where it does.
+    pub fn refuses(&self, facts: &OpFacts<'_>) -> Option<String> {
+        if !self.core.operators.runs(facts.op) {
+            return Some(format!("{} does not run {}", self.id, facts.op));
+        }
+        if !self.runs(facts.op) {
+            return Some(format!("{} does not take {}", self.runtime.toolchain, facts.op));
+        }
+        self.core.operators.limits.iter().find_map(|limit| limit.broken_by(facts))
     }
 
     /// Cycles for each output element of an operator, where the chip states them.
     pub fn cycles_per_element(&self, op: &str) -> Option<&Figure<Cycles>> {
-        let rate =
-            self.compute.op_rates.iter().find(|rate| rate.ops.iter().any(|known| known == op));
+        let mut rates = self.engines().flat_map(|engine| &engine.op_rates);
+        let rate = rates.find(|rate| rate.ops.iter().any(|known| known == op));
         rate.map(|rate| &rate.cycles_per_element)
     }
 
     /// The memory nearest to the array.
     pub fn near_memory(&self) -> &Memory {
-        self.memories.first().expect("a parsed chip has a memory")
+        self.system.memories.first().expect("a parsed chip has a memory")
     }
 
     /// The memory farthest from the array.
     pub fn far_memory(&self) -> &Memory {
-        self.memories.last().expect("a parsed chip has a memory")
+        self.system.memories.last().expect("a parsed chip has a memory")
     }
 
     /// The farthest memory that holds `content`: where it lives.
     pub fn home_of(&self, content: Content) -> Option<&Memory> {
-        self.memories.iter().rev().find(|memory| memory.holds.contains(&content))
+        self.system.memories.iter().rev().find(|memory| memory.holds.contains(&content))
     }
 
     /// Stored bytes of `weights` bytes of weights of which `zero_fraction` are zero.
     pub fn weight_bytes_encoded(&self, weights: Bytes, zero_fraction: f64) -> Bytes {
-        self.weight_store.as_ref().map_or(weights, |store| store.encoded(weights, zero_fraction))
+        self.core
+            .weight_store
+            .as_ref()
+            .map_or(weights, |store| store.encoded(weights, zero_fraction))
     }
 
     /// Time that one operator costs beyond its work; unknown parts count nothing.
     pub fn overhead_per_op(&self) -> Seconds {
-        let launch = self.overhead.launch.as_ref().map_or(Seconds(0.0), |launch| launch.value);
-        let drain = self
-            .overhead
-            .drain
-            .as_ref()
-            .map_or(Seconds(0.0), |drain| drain.value / self.clock.value);
-        launch + drain
+        let launch = self.runtime.launch.as_ref().map_or(Seconds(0.0), |launch| launch.value);
+        let drain = self.core.drain.as_ref();
+        launch + drain.map_or(Seconds(0.0), |drain| drain.value / self.system.clock.value)
     }
 }

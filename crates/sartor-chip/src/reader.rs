@@ -1,75 +1,92 @@
-//! Reading a TOML text table by table, with spans, origins and messages that name the key.
+//! Reading a chip's tree table by table, with messages that name the key and its place.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
-
-use crate::error::{ChipError, Fault};
-use crate::figure::{Confidence, Figure, Provenance};
+use crate::error::{ChipError, Fault, Place};
+use crate::figure::{Figure, Provenance};
 use crate::suggest::nearest;
+use crate::tree::{Item, Origin, Table, Value};
 use crate::words::Word;
 
-/// The keys by which a table or a figure states its origin.
-const ORIGIN_KEYS: [&str; 5] = ["src", "measured", "derived", "assumed", "conf"];
-
-/// What is known about a whole file while it is read.
-pub(crate) struct Document<'a> {
-    pub(crate) file: &'a str,
-    pub(crate) sources: BTreeMap<String, String>,
-    pub(crate) spans: RefCell<BTreeMap<String, Range<usize>>>,
-    pub(crate) used_sources: RefCell<BTreeSet<String>>,
+/// What reading leaves behind.
+#[derive(Default)]
+pub(crate) struct Traces {
+    /// Where each key's value stands.
+    pub(crate) places: RefCell<BTreeMap<String, Place>>,
+    /// (file, key) of the sources that figures name.
+    pub(crate) used_sources: RefCell<BTreeSet<(String, String)>>,
 }
 
-/// A permitted range of numbers; all of them are finite.
+/// Points of a curve.
+pub(crate) type Pairs = Vec<(f64, f64)>;
+
+/// What numbers are allowed.
 #[derive(Clone, Copy)]
 pub(crate) enum Bound {
     Positive,
     NotNegative,
+    /// Any finite number, as coefficients are.
+    Any,
 }
 
-#[derive(Clone)]
-struct Origin {
-    provenance: Provenance,
-    confidence: Confidence,
+impl Bound {
+    fn expected(self) -> &'static str {
+        match self {
+            Self::Positive => "a finite number above zero",
+            Self::NotNegative => "a finite number, zero or above",
+            Self::Any => "a finite number",
+        }
+    }
+
+    fn admits(self, number: f64) -> bool {
+        number.is_finite()
+            && match self {
+                Self::Positive => number > 0.0,
+                Self::NotNegative => number >= 0.0,
+                Self::Any => true,
+            }
+    }
 }
 
-/// One table of the file.
+/// One table of the tree.
 pub(crate) struct Section<'a> {
-    document: &'a Document<'a>,
+    traces: &'a Traces,
     path: String,
-    span: Range<usize>,
-    table: &'a DeTable<'a>,
-    origin: Option<Origin>,
+    place: Place,
+    table: &'a Table,
+    origin: Option<&'a Origin>,
 }
 
 impl<'a> Section<'a> {
-    /// The file's outermost table, which may hold `keys` and a default origin.
+    /// The whole tree, refusing unknown keys.
     pub(crate) fn root(
-        document: &'a Document<'a>,
-        table: &'a DeTable<'a>,
+        traces: &'a Traces,
+        table: &'a Table,
+        place: Place,
         keys: &[&str],
     ) -> Result<Self, ChipError> {
-        Self { document, path: String::new(), span: 0..0, table, origin: None }.opened(keys)
+        Self { traces, path: String::new(), place, table, origin: None }.opened(keys)
     }
 
-    /// Refuses unknown keys, notes all spans and takes the default origin of this table.
-    fn opened(mut self, keys: &[&str]) -> Result<Self, ChipError> {
-        for (key, value) in self.table {
-            let name = key.get_ref().as_ref();
-            if !keys.contains(&name) && !ORIGIN_KEYS.contains(&name) {
+    /// Checks the keys and notes where their values stand.
+    fn opened(self, keys: &[&str]) -> Result<Self, ChipError> {
+        for (name, item) in self.table {
+            if !keys.contains(&name.as_str()) {
                 let help = match nearest(name, keys.iter().copied()) {
                     Some(known) => format!("did you mean `{known}`?"),
                     None => format!("known here: {}", keys.join(", ")),
                 };
-                return Err(self.fault_at(name, key.span(), Fault::UnknownKey, Some(help)));
+                let path = self.key_path(name);
+                return Err(ChipError::at(item.key.clone(), path, Fault::UnknownKey, Some(help)));
             }
-            self.document.spans.borrow_mut().insert(self.key_path(name), value.span());
+            self.note(self.key_path(name), item);
         }
-        self.origin = self.origin_in(self.table, "", self.origin.clone())?;
         Ok(self)
+    }
+
+    fn note(&self, path: String, item: &Item) {
+        self.traces.places.borrow_mut().insert(path, item.place.clone());
     }
 
     fn key_path(&self, key: &str) -> String {
@@ -80,37 +97,15 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn fault_at(
-        &self,
-        key: &str,
-        span: Range<usize>,
-        fault: Fault,
-        help: Option<String>,
-    ) -> ChipError {
-        let key = Some(self.key_path(key)).filter(|key| !key.is_empty());
-        ChipError {
-            chip: self.document.file.to_owned(),
-            key,
-            span: Some(span),
-            help,
-            fault: Box::new(fault),
-        }
-    }
-
-    /// A fault of the value under `key` (or of the table, where there is none).
+    /// A fault at `key`, or at this table where the key is absent.
     pub(crate) fn fault(&self, key: &str, fault: Fault, help: Option<String>) -> ChipError {
-        let span = self.table.get(key).map_or_else(|| self.span.clone(), Spanned::span);
-        self.fault_at(key, span, fault, help)
+        let place = self.table.get(key).map_or_else(|| self.place.clone(), |it| it.place.clone());
+        ChipError::at(place, self.key_path(key), fault, help)
     }
 
-    fn wrong_type(
-        &self,
-        key: &str,
-        expected: &'static str,
-        found: &Spanned<DeValue<'_>>,
-    ) -> ChipError {
-        let fault = Fault::WrongType { expected, found: found.get_ref().type_str().to_owned() };
-        self.fault_at(key, found.span(), fault, None)
+    fn wrong_type(&self, key: &str, expected: &'static str, found: &Item) -> ChipError {
+        let fault = Fault::WrongType { expected, found: found.value.type_name().to_owned() };
+        ChipError::at(found.place.clone(), self.key_path(key), fault, None)
     }
 
     fn required<T>(
@@ -122,135 +117,62 @@ impl<'a> Section<'a> {
         value.ok_or_else(|| self.fault(key, Fault::MissingKey(expected), None))
     }
 
-    /// Whether the table holds `key`.
+    /// Whether the key is there.
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.table.get(key).is_some()
-    }
-
-    /// The origin stated in `table`, else `inherited`.
-    fn origin_in(
-        &self,
-        table: &DeTable<'_>,
-        key: &str,
-        inherited: Option<Origin>,
-    ) -> Result<Option<Origin>, ChipError> {
-        let mut stated: Option<(&'static str, Provenance)> = None;
-        for (name, make) in [
-            ("src", Provenance::Datasheet as fn(String) -> Provenance),
-            ("measured", Provenance::Measured),
-            ("derived", Provenance::Derived),
-            ("assumed", Provenance::Assumed),
-        ] {
-            let Some(value) = table.get(name) else { continue };
-            let Some(text) = value.get_ref().as_str().filter(|text| !text.trim().is_empty()) else {
-                return Err(self.wrong_type(key, "a text that states the origin", value));
-            };
-            if let Some((first, _)) = stated {
-                return Err(self.fault_at(key, value.span(), Fault::TwoOrigins(first, name), None));
-            }
-            if name == "src" {
-                self.check_source(key, text, value.span())?;
-            }
-            stated = Some((name, make(text.to_owned())));
-        }
-        let confidence = match table.get("conf") {
-            Some(value) => Some(self.word_of::<Confidence>(key, value)?),
-            None => None,
-        };
-        Ok(match stated {
-            Some((_, provenance)) => {
-                let confidence = confidence.unwrap_or_else(|| provenance.usual_confidence());
-                if let (Provenance::Assumed(_), Confidence::High) = (&provenance, confidence) {
-                    let fault = Fault::OutOfRange {
-                        expected: "low or med confidence in an assumption",
-                        found: "high".into(),
-                    };
-                    return Err(self.fault(
-                        key,
-                        fault,
-                        Some("name a source, or lower `conf`".to_owned()),
-                    ));
-                }
-                Some(Origin { provenance, confidence })
-            }
-            None => inherited.map(|origin| Origin {
-                confidence: confidence.unwrap_or(origin.confidence),
-                ..origin
-            }),
-        })
-    }
-
-    fn check_source(&self, key: &str, source: &str, span: Range<usize>) -> Result<(), ChipError> {
-        let sources = &self.document.sources;
-        if !sources.contains_key(source) {
-            let help = match nearest(source, sources.keys().map(String::as_str)) {
-                Some(known) => format!("did you mean `{known}`?"),
-                None => format!("add `{source} = \"<citation>\"` to [sources]"),
-            };
-            return Err(self.fault_at(
-                key,
-                span,
-                Fault::UnknownSource(source.to_owned()),
-                Some(help),
-            ));
-        }
-        Ok(())
+        self.table.contains_key(key)
     }
 
     fn figure_from<T>(
         &self,
         key: &str,
-        origin: Option<Origin>,
+        origin: Option<&Origin>,
         value: T,
     ) -> Result<Figure<T>, ChipError> {
-        let Some(Origin { provenance, confidence }) = origin else {
+        let Some(origin) = origin else {
             let help = "write `{ v = …, src = \"key\" }` (or measured, derived, assumed), or give the table or file a `src`";
             return Err(self.fault(key, Fault::NoSource, Some(help.to_owned())));
         };
-        if let Provenance::Datasheet(source) = &provenance {
-            self.document.used_sources.borrow_mut().insert(source.clone());
+        if let Provenance::Datasheet(source) = &origin.provenance {
+            let used = (origin.document.name.clone(), source.clone());
+            self.traces.used_sources.borrow_mut().insert(used);
         }
+        let (provenance, confidence) = (origin.provenance.clone(), origin.confidence);
         Ok(Figure { value, provenance, confidence })
     }
 
-    /// `value`, read from several keys of this table, with the table's origin.
+    /// A figure made from this whole table.
     pub(crate) fn figure<T>(&self, value: T) -> Result<Figure<T>, ChipError> {
-        self.figure_from("", self.origin.clone(), value)
+        self.figure_from("", self.origin, value)
     }
 
-    /// The table under `key`, if present.
+    /// A table below this one.
     pub(crate) fn maybe_section(
         &self,
         key: &str,
         keys: &[&str],
     ) -> Result<Option<Section<'a>>, ChipError> {
-        let Some(value) = self.table.get(key) else { return Ok(None) };
-        let Some(table) = value.get_ref().as_table() else {
-            return Err(self.wrong_type(key, "a table", value));
+        let Some(item) = self.table.get(key) else { return Ok(None) };
+        let Some(table) = item.value.table() else {
+            return Err(self.wrong_type(key, "a table", item));
         };
-        self.child(self.key_path(key), value.span(), table, keys).map(Some)
+        self.child(self.key_path(key), item, table, keys).map(Some)
     }
 
-    /// The table under `key`.
     pub(crate) fn section(&self, key: &str, keys: &[&str]) -> Result<Section<'a>, ChipError> {
         let section = self.maybe_section(key, keys)?;
         self.required(key, "a table", section)
     }
 
-    /// The tables of the array under `key`; none if absent.
+    /// An array of tables; empty where it is absent.
     pub(crate) fn sections(&self, key: &str, keys: &[&str]) -> Result<Vec<Section<'a>>, ChipError> {
-        let Some(value) = self.table.get(key) else { return Ok(Vec::new()) };
-        let Some(array) = value.get_ref().as_array() else {
-            return Err(self.wrong_type(key, "an array of tables", value));
-        };
         let mut sections = Vec::new();
-        for (index, item) in array.iter().enumerate() {
-            let Some(table) = item.get_ref().as_table() else {
+        for (index, item) in self.array(key, "an array of tables")?.iter().enumerate() {
+            let Some(table) = item.value.table() else {
                 return Err(self.wrong_type(key, "a table", item));
             };
             let path = format!("{}[{index}]", self.key_path(key));
-            self.document.spans.borrow_mut().insert(path.clone(), item.span());
-            sections.push(self.child(path, item.span(), table, keys)?);
+            self.note(path.clone(), item);
+            sections.push(self.child(path, item, table, keys)?);
         }
         Ok(sections)
     }
@@ -258,54 +180,66 @@ impl<'a> Section<'a> {
     fn child(
         &self,
         path: String,
-        span: Range<usize>,
-        table: &'a DeTable<'a>,
+        item: &'a Item,
+        table: &'a Table,
         keys: &[&str],
     ) -> Result<Section<'a>, ChipError> {
-        Section { document: self.document, path, span, table, origin: self.origin.clone() }
-            .opened(keys)
+        let (place, origin) = (item.place.clone(), item.origin.as_ref());
+        Section { traces: self.traces, path, place, table, origin }.opened(keys)
     }
 
-    /// The text under `key`, if present.
+    fn array(&self, key: &str, expected: &'static str) -> Result<&'a [Item], ChipError> {
+        let Some(item) = self.table.get(key) else { return Ok(&[]) };
+        item.value.list().ok_or_else(|| self.wrong_type(key, expected, item))
+    }
+
     pub(crate) fn maybe_text(&self, key: &str) -> Result<Option<String>, ChipError> {
-        let Some(value) = self.table.get(key) else { return Ok(None) };
-        match value.get_ref().as_str() {
+        let Some(item) = self.table.get(key) else { return Ok(None) };
+        match item.value.text() {
             Some(text) if !text.trim().is_empty() => Ok(Some(text.to_owned())),
-            Some(_) => Err(self.fault(
-                key,
-                Fault::OutOfRange { expected: "a text", found: "nothing".into() },
-                None,
-            )),
-            None => Err(self.wrong_type(key, "a string", value)),
+            Some(_) => {
+                let fault = Fault::OutOfRange { expected: "a text", found: "nothing".into() };
+                Err(self.fault(key, fault, None))
+            }
+            None => Err(self.wrong_type(key, "a string", item)),
         }
     }
 
-    /// The text under `key`.
     pub(crate) fn text(&self, key: &str) -> Result<String, ChipError> {
         let text = self.maybe_text(key)?;
         self.required(key, "a string", text)
     }
 
-    fn array(&self, key: &str) -> Result<&'a [Spanned<DeValue<'a>>], ChipError> {
-        let Some(value) = self.table.get(key) else { return Ok(&[]) };
-        match value.get_ref().as_array() {
-            Some(array) => Ok(array),
-            None => Err(self.wrong_type(key, "an array", value)),
-        }
-    }
-
-    /// The texts of the array under `key`; none if absent.
+    /// A list of texts; empty where it is absent.
     pub(crate) fn texts(&self, key: &str) -> Result<Vec<String>, ChipError> {
-        let text = |item: &Spanned<DeValue<'_>>| match item.get_ref().as_str() {
+        let text = |item: &Item| match item.value.text() {
             Some(text) => Ok(text.to_owned()),
             None => Err(self.wrong_type(key, "a string", item)),
         };
-        self.array(key)?.iter().map(text).collect()
+        self.array(key, "an array")?.iter().map(text).collect()
     }
 
-    fn word_of<T: Word>(&self, key: &str, value: &Spanned<DeValue<'_>>) -> Result<T, ChipError> {
-        let Some(found) = value.get_ref().as_str() else {
-            return Err(self.wrong_type(key, "a string", value));
+    /// A list of texts; `None` where it is absent.
+    pub(crate) fn maybe_texts(&self, key: &str) -> Result<Option<Vec<String>>, ChipError> {
+        self.has(key).then(|| self.texts(key)).transpose()
+    }
+
+    /// A list of lists of texts; empty where it is absent.
+    pub(crate) fn chains(&self, key: &str) -> Result<Vec<Vec<String>>, ChipError> {
+        let text = |item: &Item| match item.value.text() {
+            Some(text) => Ok(text.to_owned()),
+            None => Err(self.wrong_type(key, "a string", item)),
+        };
+        let chain = |item: &Item| match item.value.list() {
+            Some(list) => list.iter().map(text).collect(),
+            None => Err(self.wrong_type(key, "a list of strings", item)),
+        };
+        self.array(key, "an array")?.iter().map(chain).collect()
+    }
+
+    fn word_of<T: Word>(&self, key: &str, item: &Item) -> Result<T, ChipError> {
+        let Some(found) = item.value.text() else {
+            return Err(self.wrong_type(key, "a string", item));
         };
         if let Some(&(_, word)) = T::ALL.iter().find(|(word, _)| *word == found) {
             return Ok(word);
@@ -314,137 +248,125 @@ impl<'a> Section<'a> {
         let help =
             nearest(found, words.iter().copied()).map(|word| format!("did you mean `{word}`?"));
         let fault = Fault::UnknownWord { found: found.to_owned(), expected: words.join(", ") };
-        Err(self.fault_at(key, value.span(), fault, help))
+        Err(ChipError::at(item.place.clone(), self.key_path(key), fault, help))
     }
 
-    /// The word under `key`, if present.
     pub(crate) fn maybe_word<T: Word>(&self, key: &str) -> Result<Option<T>, ChipError> {
-        self.table.get(key).map(|value| self.word_of(key, value)).transpose()
+        self.table.get(key).map(|item| self.word_of(key, item)).transpose()
     }
 
-    /// The word under `key`.
     pub(crate) fn word<T: Word>(&self, key: &str) -> Result<T, ChipError> {
         let word = self.maybe_word(key)?;
         self.required(key, "a string", word)
     }
 
-    /// The words of the array under `key`; none if absent.
     pub(crate) fn words<T: Word>(&self, key: &str) -> Result<Vec<T>, ChipError> {
-        self.array(key)?.iter().map(|item| self.word_of(key, item)).collect()
+        self.array(key, "an array")?.iter().map(|item| self.word_of(key, item)).collect()
     }
 
-    /// The Boolean under `key`; `false` if absent.
+    /// A flag; false where it is absent.
     pub(crate) fn flag(&self, key: &str) -> Result<bool, ChipError> {
-        let Some(value) = self.table.get(key) else { return Ok(false) };
-        value.get_ref().as_bool().ok_or_else(|| self.wrong_type(key, "true or false", value))
+        match self.table.get(key) {
+            None => Ok(false),
+            Some(Item { value: Value::Flag(flag), .. }) => Ok(*flag),
+            Some(item) => Err(self.wrong_type(key, "true or false", item)),
+        }
     }
 
-    fn number_of(
-        &self,
-        key: &str,
-        value: &Spanned<DeValue<'_>>,
-        bound: Bound,
-    ) -> Result<f64, ChipError> {
-        let (number, written) = match value.get_ref() {
-            DeValue::Float(float) => (float.as_str().parse().ok(), float.as_str().to_owned()),
-            DeValue::Integer(integer) => {
-                let whole = i64::from_str_radix(integer.as_str(), integer.radix());
-                (whole.ok().map(|whole| whole as f64), integer.to_string())
-            }
-            _ => return Err(self.wrong_type(key, "a number", value)),
+    fn number_of(&self, key: &str, item: &Item, bound: Bound) -> Result<f64, ChipError> {
+        let Value::Number { written, real, .. } = &item.value else {
+            return Err(self.wrong_type(key, "a number", item));
         };
-        let expected = match bound {
-            Bound::Positive => "a finite number above zero",
-            Bound::NotNegative => "a finite number, zero or above",
-        };
-        let fits = |number: &f64| match bound {
-            Bound::Positive => number.is_finite() && *number > 0.0,
-            Bound::NotNegative => number.is_finite() && *number >= 0.0,
-        };
-        number.filter(fits).ok_or_else(|| {
-            self.fault_at(key, value.span(), Fault::OutOfRange { expected, found: written }, None)
+        real.filter(|&number| bound.admits(number)).ok_or_else(|| {
+            let fault = Fault::OutOfRange { expected: bound.expected(), found: written.clone() };
+            ChipError::at(item.place.clone(), self.key_path(key), fault, None)
         })
     }
 
-    fn count_of(&self, key: &str, value: &Spanned<DeValue<'_>>) -> Result<u64, ChipError> {
-        let DeValue::Integer(integer) = value.get_ref() else {
-            return Err(self.wrong_type(key, "a whole number", value));
+    fn count_of(&self, key: &str, item: &Item) -> Result<u64, ChipError> {
+        let Value::Number { written, whole, real } = &item.value else {
+            return Err(self.wrong_type(key, "a whole number", item));
         };
-        let count =
-            u64::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|&count| count > 0);
+        if whole.is_none() && real.is_some_and(f64::is_finite) {
+            return Err(self.wrong_type(key, "a whole number", item));
+        }
+        let count = whole.and_then(|whole| u64::try_from(whole).ok()).filter(|&count| count > 0);
         count.ok_or_else(|| {
-            let fault = Fault::OutOfRange {
-                expected: "a whole number above zero",
-                found: integer.to_string(),
-            };
-            self.fault_at(key, value.span(), fault, None)
+            let expected = "a whole number above zero";
+            let fault = Fault::OutOfRange { expected, found: written.clone() };
+            ChipError::at(item.place.clone(), self.key_path(key), fault, None)
         })
     }
 
-    /// The leaf under `key`, written plainly or as `{ v = …, src = … }`, read by `read`.
     fn leaf<T>(
         &self,
         key: &str,
-        read: impl FnOnce(&Spanned<DeValue<'_>>) -> Result<T, ChipError>,
+        read: impl FnOnce(&Item) -> Result<T, ChipError>,
     ) -> Result<Option<Figure<T>>, ChipError> {
-        let Some(value) = self.table.get(key) else { return Ok(None) };
-        let Some(table) = value.get_ref().as_table() else {
-            return self.figure_from(key, self.origin.clone(), read(value)?).map(Some);
-        };
-        let path = self.key_path(key);
-        let inner = Section {
-            document: self.document,
-            path,
-            span: value.span(),
-            table,
-            origin: self.origin.clone(),
-        };
-        let inner = inner.opened(&["v"])?;
-        let number = inner.required("v", "the number", table.get("v"))?;
-        self.figure_from(key, inner.origin, read(number)?).map(Some)
+        let Some(item) = self.table.get(key) else { return Ok(None) };
+        if item.value.table().is_some() {
+            let path = format!("{}.v", self.key_path(key));
+            let missing = Fault::MissingKey("the number");
+            return Err(ChipError::at(item.place.clone(), path, missing, None));
+        }
+        self.figure_from(key, item.origin.as_ref(), read(item)?).map(Some)
     }
 
-    /// The number under `key`, if present.
     pub(crate) fn maybe_number(
         &self,
         key: &str,
         bound: Bound,
     ) -> Result<Option<Figure<f64>>, ChipError> {
-        self.leaf(key, |value| self.number_of(key, value, bound))
+        self.leaf(key, |item| self.number_of(key, item, bound))
     }
 
-    /// The number under `key`.
     pub(crate) fn number(&self, key: &str, bound: Bound) -> Result<Figure<f64>, ChipError> {
         let number = self.maybe_number(key, bound)?;
         self.required(key, "a number", number)
     }
 
-    /// The whole number above zero under `key`, if present.
     pub(crate) fn maybe_count(&self, key: &str) -> Result<Option<Figure<u64>>, ChipError> {
-        self.leaf(key, |value| self.count_of(key, value))
+        self.leaf(key, |item| self.count_of(key, item))
     }
 
-    /// The whole number above zero under `key`.
     pub(crate) fn count(&self, key: &str) -> Result<Figure<u64>, ChipError> {
         let count = self.maybe_count(key)?;
         self.required(key, "a whole number above zero", count)
     }
 
-    /// The whole number under `key` without an origin of its own (it shares its table's); `default` if absent.
+    /// A count that is part of a figure made from the whole table.
     pub(crate) fn plain_count(&self, key: &str, default: Option<u64>) -> Result<u64, ChipError> {
-        let count =
-            self.table.get(key).map(|value| self.count_of(key, value)).transpose()?.or(default);
-        self.required(key, "a whole number above zero", count)
+        let count = self.table.get(key).map(|item| self.count_of(key, item)).transpose()?;
+        self.required(key, "a whole number above zero", count.or(default))
     }
 
-    /// The pairs of numbers, zero or above, in the array under `key`.
-    pub(crate) fn pairs(&self, key: &str) -> Result<Vec<(f64, f64)>, ChipError> {
-        let number = |value: &Spanned<DeValue<'_>>| self.number_of(key, value, Bound::NotNegative);
-        let pair =
-            |item: &Spanned<DeValue<'a>>| match item.get_ref().as_array().map(|array| &array[..]) {
-                Some([first, second]) => Ok((number(first)?, number(second)?)),
-                _ => Err(self.wrong_type(key, "a pair of numbers", item)),
-            };
-        self.array(key)?.iter().map(pair).collect()
+    /// A list of counts; empty where it is absent.
+    pub(crate) fn counts(&self, key: &str) -> Result<Vec<u64>, ChipError> {
+        self.array(key, "an array")?.iter().map(|item| self.count_of(key, item)).collect()
+    }
+
+    /// A list of numbers with one origin; `None` where it is absent.
+    pub(crate) fn maybe_numbers(
+        &self,
+        key: &str,
+        bound: Bound,
+    ) -> Result<Option<Figure<Vec<f64>>>, ChipError> {
+        self.leaf(key, |item| {
+            let list = item.value.list().ok_or_else(|| self.wrong_type(key, "an array", item))?;
+            list.iter().map(|it| self.number_of(key, it, bound)).collect()
+        })
+    }
+
+    /// A list of pairs of numbers, zero or above, with one origin; `None` where it is absent.
+    pub(crate) fn maybe_pairs(&self, key: &str) -> Result<Option<Figure<Pairs>>, ChipError> {
+        let number = |item: &Item| self.number_of(key, item, Bound::NotNegative);
+        let pair = |item: &Item| match item.value.list() {
+            Some([first, second]) => Ok((number(first)?, number(second)?)),
+            _ => Err(self.wrong_type(key, "a pair of numbers", item)),
+        };
+        self.leaf(key, |item| {
+            let list = item.value.list().ok_or_else(|| self.wrong_type(key, "an array", item))?;
+            list.iter().map(pair).collect()
+        })
     }
 }

@@ -64,6 +64,8 @@ words! {
     Codec {
         /// Arm's `mlw` code of the Ethos-U family.
         EthosMlw = "ethos_mlw",
+        /// A code of the toolchain whose figures nobody publishes.
+        Vendor = "vendor",
     }
 }
 
@@ -83,7 +85,11 @@ impl WeightStore {
         &["codec", "bytes_per_weight", "bytes_per_channel"];
 
     pub(crate) fn read(section: &Section<'_>) -> Result<Self, ChipError> {
-        let table = section.pairs("bytes_per_weight")?;
+        let Some(bytes_per_weight) = section.maybe_pairs("bytes_per_weight")? else {
+            let missing = Fault::MissingKey("pairs [zero fraction, bytes]");
+            return Err(section.fault("bytes_per_weight", missing, None));
+        };
+        let table = &bytes_per_weight.value;
         if table.is_empty() || !table.is_sorted_by(|(lhs, _), (rhs, _)| lhs < rhs) {
             let fault = Fault::OutOfRange {
                 expected: "pairs [zero fraction, bytes] with ascending fractions",
@@ -93,7 +99,7 @@ impl WeightStore {
         }
         Ok(Self {
             codec: section.word("codec")?,
-            bytes_per_weight: section.figure(table)?,
+            bytes_per_weight,
             bytes_per_channel: section.count("bytes_per_channel")?,
         })
     }

@@ -1,21 +1,21 @@
 //! The six chips of the library, against the figures that their vendors print.
 
 use sartor_chip::{
-    Align, Axis, Bytes, Class, Content, Fallback, Granularity, NumberType::*, Overflow, Provenance,
-    find, library, lint,
+    Axis, Bytes, Class, Content, Fallback, Granularity, NumberType::*, Overflow, Provenance,
+    Unroll, find, library, lint,
 };
 
 #[test]
 fn every_chip_parses_lints_clean_and_bears_its_id() {
     assert_eq!(library().len(), 6);
     for entry in library() {
-        let chip = entry.chip().unwrap_or_else(|error| panic!("{error} at {:?}", error.span));
+        let chip = entry.chip().unwrap_or_else(|error| panic!("{error} at {:?}", error.place));
         assert_eq!(lint(&chip), [], "{}", entry.id);
         assert_eq!(chip.id, entry.id);
-        assert_eq!(chip.deploy.command_for("m.onnx").matches("m.onnx").count(), 1);
+        assert_eq!(chip.runtime.command_for("m.onnx").matches("m.onnx").count(), 1);
         assert!(chip.sources.values().all(|citation| citation.len() > 20));
         assert!(serde_json::to_string(&chip).unwrap().contains(entry.id));
-        for scheme in &chip.quantization.schemes {
+        for scheme in &chip.core.arithmetic.schemes {
             for op in &scheme.ops {
                 assert!(chip.scheme_for(op, scheme.weights, scheme.activations).is_some());
             }
@@ -62,14 +62,14 @@ fn memories_and_power_are_those_in_print() {
         ("google-coral-edgetpu", "sram", Some(8 << 20), None),
     ] {
         let chip = find(id).unwrap();
-        let found = chip.memories.iter().find(|found| found.name == memory).unwrap();
+        let found = chip.system.memories.iter().find(|found| found.name == memory).unwrap();
         assert_eq!(found.capacity.as_ref().map(|figure| figure.value.0), capacity, "{id} {memory}");
         assert_eq!(found.read.as_ref().map(|figure| figure.value.0), read, "{id} {memory}");
     }
     for (id, watts) in
         [("nvidia-a100", 400.0), ("google-coral-edgetpu", 2.0), ("intel-xeon-icx", 270.0)]
     {
-        assert!((find(id).unwrap().power.limit.unwrap().value.0 - watts).abs() < 1e-9, "{id}");
+        assert!((find(id).unwrap().energy.limit.unwrap().value.0 - watts).abs() < 1e-9, "{id}");
     }
 }
 
@@ -111,14 +111,14 @@ fn the_xeon_says_what_the_runtime_does_with_signed_activations() {
 fn ethos_slots_and_drain_give_the_compilers_cycles() {
     let chip = find("arm-ethos-u55-128").unwrap();
     let mode = chip.best_mode();
-    let drain = chip.overhead.drain.as_ref().unwrap().value.0;
-    let cycles = |align: &Align, channels, taps, outputs| {
-        align.mac_slots(channels, taps, outputs, 256).0 as f64 / mode.macs_per_cycle.value + drain
+    let drain = chip.core.drain.as_ref().unwrap().value.0;
+    let cycles = |unroll: &Unroll, channels, taps, outputs| {
+        unroll.mac_slots(channels, taps, outputs, 256).0 as f64 / mode.macs_per_cycle.value + drain
     };
     for (channels, compiled) in
         [(33, 5952.0), (64, 5952.0), (65, 8000.0), (128, 10048.0), (129, 12096.0)]
     {
-        let found = cycles(&mode.align.value, channels, 1, 32);
+        let found = cycles(&mode.unroll.value, channels, 1, 32);
         assert!((found - compiled).abs() < 0.5, "{channels}: {found} {compiled}");
     }
     let part_kernel = mode.alternative.as_ref().unwrap().value;
@@ -128,7 +128,7 @@ fn ethos_slots_and_drain_give_the_compilers_cycles() {
     }
     let depthwise = mode.depthwise.as_ref().unwrap();
     for (channels, compiled) in [(16, 4176.0), (32, 7648.0), (64, 13792.0)] {
-        let slots = depthwise.align.value.mac_slots(1, 9, channels, 256).0 as f64;
+        let slots = depthwise.unroll.value.mac_slots(1, 9, channels, 256).0 as f64;
         let found = slots / depthwise.macs_per_cycle.value + drain;
         assert!((found / compiled - 1.0).abs() < 0.2, "{channels}: {found} {compiled}");
     }
@@ -153,7 +153,7 @@ fn encoded_weights_follow_the_compilers_table() {
 #[test]
 fn sparsity_storage_counts_the_positions() {
     let chip = find("nvidia-a100").unwrap();
-    let pattern = &chip.sparsity[0];
+    let pattern = &chip.core.sparsity[0];
     assert_eq!((pattern.n, pattern.m, pattern.axis), (2, 4, Axis::K));
     assert!((pattern.storage_ratio(F16) - 0.5625).abs() < 1e-12);
     assert!((pattern.storage_ratio(I8) - 0.625).abs() < 1e-12);
@@ -172,7 +172,7 @@ fn where_things_live_and_what_runs() {
     assert_eq!(ethos.cycles_per_element("Add").unwrap().value.0.to_string(), "1.5");
     assert_eq!(ethos.overhead_per_op().to_string(), "3.71 µs");
     let coral = find("google-coral-edgetpu").unwrap();
-    assert_eq!(coral.operators.fallback, Fallback::CpuSuffix);
+    assert_eq!(coral.core.operators.fallback, Fallback::CpuSuffix);
     assert!(coral.near_memory().keeps_weights && !coral.runs("Gather"));
     assert!(find("nvidia-a100").unwrap().runs("TopK"));
 }

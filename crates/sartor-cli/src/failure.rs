@@ -88,13 +88,10 @@ impl Shown {
         }
     }
 
-    /// A faulty chip file is read again to show its line; a library chip has none.
+    /// A faulty chip file with its line: of the file itself or of one that it extends.
     fn chip(plain: Self, error: &ChipError) -> Self {
-        let text = error
-            .span
-            .as_ref()
-            .and_then(|_| sartor::read_text(std::path::Path::new(&error.chip)).ok());
-        let source = text.map(|it| NamedSource::new(&error.chip, it));
-        Shown { span: error.span.clone().filter(|_| source.is_some()), source, ..plain }
+        let Some(place) = &error.place else { return plain };
+        let source = NamedSource::new(&place.document.name, place.document.text.clone());
+        Shown { span: Some(place.span.clone()), source: Some(source), ..plain }
     }
 }

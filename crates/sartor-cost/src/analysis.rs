@@ -35,7 +35,7 @@ pub struct Options {
 /// Shapes that cannot be inferred, types that the chip does not multiply when they are asked for, a batch above the chip's, an
 /// operator for which the chip refuses the network.
 pub fn estimate(graph: &Graph, chip: &Chip, options: &Options) -> Result<Estimate, CostError> {
-    let most = chip.operators.batch_max.as_ref().map_or(u64::MAX, |it| it.value);
+    let most = chip.core.operators.batch_max.as_ref().map_or(u64::MAX, |it| it.value);
     if options.batch == 0 || options.batch as u64 > most {
         return Err(CostError::Batch { chip: chip.id.clone(), most, found: options.batch });
     }
@@ -160,7 +160,7 @@ impl<'c> Walk<'_, 'c> {
             return Ok(None);
         }
         let chip = &self.chip.id;
-        match self.chip.operators.fallback {
+        match self.chip.core.operators.fallback {
             Fallback::Split => {
                 self.fallbacks.push(format!(
                     "`{name}` ({op}) runs by other means of {chip}, counted by its traffic"
@@ -239,7 +239,7 @@ impl<'c> Walk<'_, 'c> {
             Work::Elementwise | Work::Window => (None, self.constants(node)),
         };
         let weights_from = self.residence.place(stored.bytes);
-        if self.chip.memories[weights_from].keeps_weights {
+        if self.chip.system.memories[weights_from].keeps_weights {
             self.kept += stored.bytes;
         }
         let reads = if work == Work::Window { all.min(writes) } else { all };
@@ -285,9 +285,9 @@ impl<'c> Walk<'_, 'c> {
             cycles = cycles.max(dense.0 / speedup);
             self.product_figures(arithmetic, product, &job.stored);
         }
-        cost.times.push((Resource::Compute, Cycles(cycles) / self.chip.clock.value));
+        cost.times.push((Resource::Compute, Cycles(cycles) / self.chip.system.clock.value));
         for (i, moved) in self.moved(job).into_iter().enumerate() {
-            let memory = &self.chip.memories[i];
+            let memory = &self.chip.system.memories[i];
             let [read, written] = moved;
             if read + written == Bytes(0) {
                 continue;
@@ -309,7 +309,7 @@ impl<'c> Walk<'_, 'c> {
 
     /// By memory: bytes read and written.
     fn moved(&self, job: &Job<'c>) -> Vec<[Bytes; 2]> {
-        let mut moved = vec![[Bytes(0); 2]; self.chip.memories.len()];
+        let mut moved = vec![[Bytes(0); 2]; self.chip.system.memories.len()];
         moved[self.residence.activations][0] += job.reads;
         moved[self.residence.activations][1] += job.writes;
         moved[job.weights_from][0] += job.stored.bytes;
@@ -332,12 +332,12 @@ impl<'c> Walk<'_, 'c> {
         match &mode.depthwise {
             Some(depthwise) if product.depthwise => {
                 self.doubts.used(&depthwise.macs_per_cycle, || key("depthwise.macs_per_cycle"));
-                self.doubts.used(&depthwise.align, || key("depthwise.align"));
+                self.doubts.used(&depthwise.unroll, || key("depthwise.unroll"));
             }
-            _ => self.doubts.used(&mode.align, || key("align")),
+            _ => self.doubts.used(&mode.unroll, || key("align")),
         }
         self.doubts.maybe(stored.pattern.map(|it| &it.speedup), || "sparsity.speedup".to_owned());
-        let store = self.chip.weight_store.as_ref();
+        let store = self.chip.core.weight_store.as_ref();
         self.doubts.maybe(store.map(|it| &it.bytes_per_weight), || {
             "weight_store.bytes_per_weight".to_owned()
         });
@@ -348,7 +348,7 @@ impl<'c> Walk<'_, 'c> {
         let overhead = self.chip.overhead_per_op();
         let work = cost.times.iter().filter(|it| it.0 != Resource::Overhead);
         let longest = work.clone().max_by(|a, b| a.1.0.total_cmp(&b.1.0)).cloned();
-        let spent = if self.chip.overhead.overlaps {
+        let spent = if self.chip.core.overlaps {
             longest.into_iter().collect()
         } else {
             work.cloned().collect::<Vec<_>>()
@@ -401,7 +401,7 @@ impl<'c> Walk<'_, 'c> {
             batch: options.batch,
             precision: used.collect::<Vec<_>>().join("; "),
             latency,
-            cycles: latency * self.chip.clock.value,
+            cycles: latency * self.chip.system.clock.value,
             energy,
             macs: Macs(nodes.iter().map(|it| it.macs.0).sum()),
             mac_slots: Macs(nodes.iter().map(|it| it.mac_slots.0).sum()),

@@ -149,7 +149,7 @@ impl<'c> Arithmetics<'c> {
             let same = |a: NumberType, b: NumberType| a.bits() == b.bits() && !a.is_float();
             same(it.weights, weights) && same(it.activations, activations)
         };
-        match self.chip.compute.modes.iter().find(widths) {
+        match self.chip.modes().find(widths) {
             Some(mode) => with(mode, mode.weights, 1.0, Origin::SameWidth),
             None => {
                 with(self.chip.best_mode(), self.chip.best_mode().weights, 1.0, Origin::Substitute)
@@ -216,7 +216,7 @@ fn number_type(dtype: DType) -> Option<NumberType> {
 }
 
 fn modes(chip: &Chip) -> String {
-    let modes = chip.compute.modes.iter().map(|it| format!("{} × {}", it.weights, it.activations));
+    let modes = chip.modes().map(|it| format!("{} × {}", it.weights, it.activations));
     modes.collect::<Vec<_>>().join(", ")
 }
 

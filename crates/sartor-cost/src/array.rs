@@ -1,6 +1,6 @@
 //! How many cycles a product takes on the chip's array.
 
-use sartor_chip::{Align, Chip, ComputeModel, Cycles, Macs, Tile};
+use sartor_chip::{Chip, Cycles, EngineModel, Macs, Tile, Unroll};
 
 use crate::{arithmetic::Arithmetic, op::Product};
 
@@ -21,22 +21,22 @@ pub(crate) fn occupation(
     let reached = mode.efficiency.value * arithmetic.speed;
     if product.depthwise {
         let (align, rate) = match &mode.depthwise {
-            Some(own) => (own.align.value, own.macs_per_cycle.value),
-            None => (mode.align.value, mode.macs_per_cycle.value),
+            Some(own) => (own.unroll.value, own.macs_per_cycle.value),
+            None => (mode.unroll.value, mode.macs_per_cycle.value),
         };
         let slots = align.mac_slots(1, product.taps, product.all_outputs(), product.positions);
         return Occupation { slots, cycles: Cycles(slots.0 as f64 / (rate * reached)) };
     }
     let rate = mode.macs_per_cycle.value;
-    let occupy = |align: &Align| {
+    let occupy = |align: &Unroll| {
         let one =
             align.mac_slots(product.channels, product.taps, product.outputs, product.positions);
         let slots = one * product.groups;
-        let steps = match &chip.compute.model {
-            ComputeModel::DotTile { tile } if align.k > 1 || align.n > 1 => {
+        let steps = match &chip.engine().model {
+            EngineModel::DotTile { tile } if align.k > 1 || align.n > 1 => {
                 let tile = tile.value;
                 let depth = reduction(align, product).next_multiple_of(tile.k.max(1));
-                let cores = chip.compute.cores.value;
+                let cores = chip.engine().cores.value;
                 let steps = tiles(&tile).map(|(m, n)| {
                     let count = product.groups
                         * product.positions.div_ceil(m)
@@ -45,25 +45,26 @@ pub(crate) fn occupation(
                 });
                 steps.into_iter().fold(f64::INFINITY, f64::min)
             }
-            ComputeModel::Systolic { array } => {
+            EngineModel::Systolic { array } => {
                 let array = array.value;
                 let folds = reduction(align, product).div_ceil(array.rows)
                     * product.outputs.div_ceil(array.columns);
                 let passes =
-                    (folds * product.groups).next_multiple_of(chip.compute.cores.value) as f64;
+                    (folds * product.groups).next_multiple_of(chip.engine().cores.value) as f64;
                 let through =
                     (product.positions + array.rows + array.columns).saturating_sub(2) as f64;
                 passes * through * (array.rows * array.columns) as f64
             }
             // A mode that rounds nothing does not run in the tiles' units.
-            ComputeModel::Roofline
-            | ComputeModel::Simd
-            | ComputeModel::EthosU { .. }
-            | ComputeModel::DotTile { .. } => slots.0 as f64,
+            EngineModel::Roofline
+            | EngineModel::Simd
+            | EngineModel::EthosU { .. }
+            | EngineModel::Crossbar(_)
+            | EngineModel::DotTile { .. } => slots.0 as f64,
         };
         Occupation { slots, cycles: Cycles(steps / (rate * reached)) }
     };
-    let first = occupy(&mode.align.value);
+    let first = occupy(&mode.unroll.value);
     let second = mode.alternative.as_ref().map(|it| occupy(&it.value));
     second.filter(|it| it.cycles < first.cycles).unwrap_or(first)
 }
@@ -75,7 +76,7 @@ fn tiles(tile: &Tile) -> [(u64, u64); 3] {
 }
 
 /// Steps of the reduction of one output, rounded up.
-fn reduction(align: &Align, product: &Product) -> u64 {
+fn reduction(align: &Unroll, product: &Product) -> u64 {
     let (n, m) = (align.n.max(1), align.m.max(1));
     align.mac_slots(product.channels, product.taps, n, m).0 / (n * m)
 }

@@ -26,9 +26,9 @@ impl Doubts {
     /// Notes what every estimate for `chip` uses.
     pub(crate) fn of(chip: &Chip) -> Self {
         let mut doubts = Doubts::default();
-        doubts.used(&chip.clock, || "clock.core_hz".to_owned());
-        doubts.maybe(chip.overhead.launch.as_ref(), || "overhead.launch_us".to_owned());
-        doubts.maybe(chip.overhead.drain.as_ref(), || "overhead.drain_cycles".to_owned());
+        doubts.used(&chip.system.clock, || "system.core_hz".to_owned());
+        doubts.maybe(chip.runtime.launch.as_ref(), || "runtime.launch_us".to_owned());
+        doubts.maybe(chip.core.drain.as_ref(), || "core.drain_cycles".to_owned());
         doubts
     }
 

@@ -1,6 +1,6 @@
 //! Counts that need no chip.
 
-use sartor_chip::{Align, Macs, Reduction};
+use sartor_chip::{Macs, Reduction, Unroll};
 use sartor_ir::Graph;
 
 use crate::{
@@ -24,8 +24,8 @@ pub fn macs(graph: &Graph, batch: usize) -> Result<Macs, CostError> {
 /// # Errors
 /// Shapes that cannot be inferred.
 pub fn square_slots(graph: &Graph, batch: usize, grain: u64) -> Result<Macs, CostError> {
-    let dense = Align { k: grain, taps: 1, n: grain, m: 1, reduction: Reduction::Channels };
-    let depthwise = Align { k: 1, ..dense };
+    let dense = Unroll { k: grain, taps: 1, n: grain, m: 1, reduction: Reduction::Channels };
+    let depthwise = Unroll { k: 1, ..dense };
     total(graph, batch, |it| {
         if it.depthwise {
             return depthwise.mac_slots(it.channels, it.taps, it.all_outputs(), it.positions);

@@ -25,12 +25,12 @@ pub(crate) fn of_node(
         }
     };
     if let Some(mode) = arithmetic.map(|it| it.mode) {
-        let name = || format!("energy_pj_per_mac of {} × {}", mode.weights, mode.activations);
-        add(macs.0, mode.energy_per_mac.as_ref().map(|it| it.value), &name);
+        let name = || format!("energy.mac of {} × {}", mode.weights, mode.activations);
+        add(macs.0, chip.energy.of_mac(mode.weights, mode.activations).map(|it| it.value), &name);
     }
-    for (memory, bytes) in chip.memories.iter().zip(moved) {
-        let name = || format!("energy_pj_per_byte of {}", memory.name);
-        add(bytes.0, memory.energy_per_byte.as_ref().map(|it| it.value), &name);
+    for (memory, bytes) in chip.system.memories.iter().zip(moved) {
+        let name = || format!("energy.memory of {}", memory.name);
+        add(bytes.0, chip.energy.of_memory(&memory.name).map(|it| it.read.value), &name);
     }
     known.then_some(total)
 }
@@ -44,7 +44,7 @@ pub(crate) fn total(
 ) -> Energy {
     Energy {
         joules: missing.is_empty().then_some(nodes),
-        at_most: chip.power.limit.as_ref().map(|it| it.value * latency),
+        at_most: chip.energy.limit.as_ref().map(|it| it.value * latency),
         missing: missing.into_iter().collect(),
     }
 }

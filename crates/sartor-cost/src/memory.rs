@@ -131,20 +131,22 @@ impl<'c> Residence<'c> {
     /// Activations lie in the nearest memory that takes the peak, else in the farthest that takes any.
     pub(crate) fn new(chip: &'c Chip, peak: Bytes) -> Self {
         let holding = |content| {
-            let memories = chip.memories.iter().enumerate();
+            let memories = chip.system.memories.iter().enumerate();
             memories.filter(move |(_, memory)| memory.holds.contains(&content)).map(|(i, _)| i)
         };
-        let far = chip.memories.len() - 1;
-        let fits =
-            |&i: &usize| chip.memories[i].capacity.as_ref().is_none_or(|it| it.value >= peak);
+        let far = chip.system.memories.len() - 1;
+        let fits = |&i: &usize| {
+            chip.system.memories[i].capacity.as_ref().is_none_or(|it| it.value >= peak)
+        };
         let activations = holding(Content::Activations)
             .find(fits)
             .or(holding(Content::Activations).next_back())
             .unwrap_or(far);
-        let keeper = holding(Content::Weights).find(|&i| chip.memories[i].keeps_weights).map(|i| {
-            let taken = if i == activations { peak } else { Bytes(0) };
-            (i, chip.memories[i].capacity.as_ref().map(|it| it.value - taken))
-        });
+        let keeper =
+            holding(Content::Weights).find(|&i| chip.system.memories[i].keeps_weights).map(|i| {
+                let taken = if i == activations { peak } else { Bytes(0) };
+                (i, chip.system.memories[i].capacity.as_ref().map(|it| it.value - taken))
+            });
         Residence {
             chip,
             activations,
@@ -170,18 +172,18 @@ impl<'c> Residence<'c> {
         let all_kept = self.keeper.filter(|_| kept == needed);
         let at = all_kept.map_or(self.home, |(keeper, _)| keeper);
         let fits = all_kept.is_some()
-            || self.chip.memories[at].capacity.as_ref().is_none_or(|it| it.value >= needed);
+            || self.chip.system.memories[at].capacity.as_ref().is_none_or(|it| it.value >= needed);
         self.placement(at, needed, fits)
     }
 
     /// Where the activations lie.
     pub(crate) fn activations(&self, peak: Bytes) -> Placement {
-        let capacity = self.chip.memories[self.activations].capacity.as_ref();
+        let capacity = self.chip.system.memories[self.activations].capacity.as_ref();
         self.placement(self.activations, peak, capacity.is_none_or(|it| it.value >= peak))
     }
 
     fn placement(&self, at: usize, needed: Bytes, fits: bool) -> Placement {
-        let memory = &self.chip.memories[at];
+        let memory = &self.chip.system.memories[at];
         Placement {
             memory: memory.name.clone(),
             capacity: memory.capacity.as_ref().map(|it| it.value),
@@ -192,7 +194,7 @@ impl<'c> Residence<'c> {
 
     /// Time to bring activations to the host and back: through the nearest memory, from theirs outwards, of known bandwidth.
     pub(crate) fn host_transfer(&self, bytes: Bytes) -> Seconds {
-        let mut outward = self.chip.memories[self.activations..].iter();
+        let mut outward = self.chip.system.memories[self.activations..].iter();
         let bandwidth = outward.find_map(|it| it.read.as_ref());
         bandwidth.map_or(Seconds(0.0), |it| bytes / it.value)
     }

@@ -35,9 +35,9 @@ pub(crate) fn stored<'c>(
     let dense = Bytes((count * u64::from(arithmetic.weights.bits())).div_ceil(8));
     let biased = node.input(2).is_some() || folding.takes_batch_norm(node.output());
     let outputs = product.all_outputs();
-    let bias_bits = if arithmetic.is_integer() { chip.quantization.bias_bits.value } else { 32 };
+    let bias_bits = if arithmetic.is_integer() { chip.core.arithmetic.bias_bits.value } else { 32 };
     let bias = if biased { Bytes((outputs * bias_bits).div_ceil(8)) } else { Bytes(0) };
-    let bytes = match (&chip.weight_store, pattern) {
+    let bytes = match (&chip.core.weight_store, pattern) {
         (Some(store), _) => {
             let fraction = zeros.as_ref().map_or(0.0, Zeros::fraction);
             store.encoded(dense, fraction) + Bytes(outputs * store.bytes_per_channel.value)
@@ -108,7 +108,7 @@ impl<'g> Zeros<'g> {
         weights: NumberType,
         product: &Product,
     ) -> Option<&'c SparsityPattern> {
-        chip.sparsity.iter().find(|pattern| {
+        chip.core.sparsity.iter().find(|pattern| {
             let axis = match pattern.axis {
                 Axis::K => product.reduction_axis,
                 Axis::N => product.output_axis,

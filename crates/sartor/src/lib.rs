@@ -40,7 +40,7 @@ pub use inspect::{Inspection, Port, inspect};
 pub use model::Model;
 pub use progress::{Interrupt, Progress, Silent};
 pub use samples::{BoundSamples, fitted, from_array, to_array};
-pub use session::{PruneRequest, PruneResult, Session, Unit};
+pub use session::{PruneRequest, PruneResult, Session, Unit, chip_file};
 pub use train::{Checkpoints, Every, Finetuned, Metrics, Start, Telling, TrainRequest};
 
 // The vocabulary of the crates below, as far as it is part of this face.

@@ -86,28 +86,28 @@ fn model_info(model: &Model, clean: &Graph, before: &Estimate) -> ModelInfo {
 /// The commands that bring the written model onto the chip.
 fn deploy(chip: &Chip) -> Vec<String> {
     let takes_onnx = |it: &Artefact| matches!(it, Artefact::Onnx | Artefact::OnnxQdq);
-    if chip.deploy.accepts.iter().any(takes_onnx) {
-        return vec![chip.deploy.command_for("model.onnx")];
+    if chip.runtime.accepts.iter().any(takes_onnx) {
+        return vec![chip.runtime.command_for("model.onnx")];
     }
-    let formats: Vec<_> = chip.deploy.accepts.iter().map(ToString::to_string).collect();
+    let formats: Vec<_> = chip.runtime.accepts.iter().map(ToString::to_string).collect();
     vec![
         format!(
             "# {} takes {}, which Sartor does not write yet: convert model.onnx with a tool that keeps the integers of \
              its QuantizeLinear pairs, then",
-            chip.deploy.runtime,
+            chip.runtime.toolchain,
             formats.join(" or ")
         ),
-        chip.deploy.command_for("model.tflite"),
+        chip.runtime.command_for("model.tflite"),
     ]
 }
 
 /// The chip with its roofs: the arithmetic of every mode, the bandwidth of every memory.
 fn chip_info(chip: &Chip, estimate: &Estimate) -> ChipInfo {
-    let compute = chip.compute.modes.iter().map(|mode| Ceiling::Compute {
+    let compute = chip.modes().map(|mode| Ceiling::Compute {
         name: format!("{} × {}", mode.weights, mode.activations),
         macs_per_s: chip.rate(mode).0,
     });
-    let memory = chip.memories.iter().filter_map(|it| {
+    let memory = chip.system.memories.iter().filter_map(|it| {
         let read = it.read.as_ref()?;
         Some(Ceiling::Memory { name: it.name.clone(), bytes_per_s: read.value.0 })
     });
@@ -225,7 +225,7 @@ fn warnings(it: &Findings<'_>, after: &Estimate) -> Vec<String> {
     }
     warnings.push(format!("estimates assume {}", after.precision));
     warnings.extend(after.fallbacks.iter().cloned());
-    warnings.extend(it.chip.deploy.quirks.iter().map(|it| it.text.clone()));
+    warnings.extend(it.chip.runtime.quirks.iter().map(|it| it.text.clone()));
     warnings.extend(it.model.diagnostics.iter().map(ToString::to_string));
     warnings
 }

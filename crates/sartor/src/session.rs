@@ -71,6 +71,24 @@ pub struct PruneResult {
     pub slots: [u64; 2],
 }
 
+/// Reads and checks a chip file, which may extend chips of the library by their ids and other files by a path ending in `.toml`,
+/// relative to its own folder.
+///
+/// # Errors
+/// [`Error::Read`] if it cannot be read, [`Error::Chip`] with the faulty line.
+pub fn chip_file(file: &Path) -> Result<Chip, Error> {
+    let text = read_text(file)?;
+    let bases = |from: &str, wanted: &str| {
+        if Path::new(wanted).extension().is_some_and(|it| it == "toml") {
+            let base = Path::new(from).parent()?.join(wanted);
+            let text = read_text(&base).ok()?;
+            return Some((base.to_string_lossy().into_owned(), text));
+        }
+        sartor_chip::library_bases(from, wanted)
+    };
+    Ok(Chip::checked(&file.to_string_lossy(), &text, &bases)?)
+}
+
 impl Session<'_> {
     /// A chip from the library by id, or from a file if `id` ends in `.toml`.
     ///
@@ -78,8 +96,7 @@ impl Session<'_> {
     /// [`Error::Chip`] with the nearest ids, or with the faulty line of the file.
     pub fn chip(&self, id: &str) -> Result<Chip, Error> {
         if Path::new(id).extension().is_some_and(|it| it == "toml") {
-            let text = read_text(Path::new(id))?;
-            return Ok(Chip::checked(id, &text)?);
+            return chip_file(Path::new(id));
         }
         Ok(sartor_chip::find(id)?)
     }

@@ -68,10 +68,9 @@ pub(super) fn run(args: &Analyze, session: &Session<'_>, output: &Output) -> Res
 fn precision(chip: &Chip, assume: Option<&str>) -> Result<Precision, Error> {
     let Some(text) = assume else { return Ok(Precision::AsIs) };
     let weights: sartor::NumberType = text.parse().map_err(Error::Usage)?;
-    let mode = chip.compute.modes.iter().find(|it| it.weights == weights);
+    let mode = chip.modes().find(|it| it.weights == weights);
     let mode = mode.ok_or_else(|| {
-        let mut known: Vec<_> =
-            chip.compute.modes.iter().map(|it| it.weights.to_string()).collect();
+        let mut known: Vec<_> = chip.modes().map(|it| it.weights.to_string()).collect();
         known.dedup();
         Error::Usage(format!(
             "{} has no arithmetic for {weights} weights; --as may be {}",

@@ -67,7 +67,7 @@ fn line(chip: &Chip) -> Line {
         arithmetic: format!("{} × {}", mode.weights, mode.activations),
         macs_per_s: chip.peak(mode).0,
         grain: chip.grain(),
-        toolchain: chip.deploy.runtime.clone(),
+        toolchain: chip.runtime.toolchain.clone(),
     }
 }
 
@@ -126,8 +126,7 @@ fn words(value: &serde_json::Value) -> String {
 }
 
 fn check(file: &Path, output: &Output) -> Result<(), Error> {
-    let name = file.to_string_lossy();
-    let text = sartor::read_text(file)?;
-    let chip = Chip::checked(&name, &text)?;
+    let name = file.display();
+    let chip = sartor::chip_file(file)?;
     output.result(&line(&chip), || format!("{name}: {} is a valid chip file\n", chip.id))
 }

@@ -65,7 +65,7 @@ fn a_convolution_in_int8() {
         ("jetson-orin-nano", 1_179_648, 64.0 * 64.0 * 192.0 / (2048.0 * 0.8), 8e-6),
     ] {
         let found = int8(&one_conv(16, 32, 3, 1), chip);
-        let chip_clock = find(chip).unwrap().clock.value.0;
+        let chip_clock = find(chip).unwrap().system.clock.value.0;
         assert_eq!(found.mac_slots.0, slots, "{chip}");
         let expected = cycles / chip_clock + overhead;
         assert!((found.latency.0 / expected - 1.0).abs() < 1e-9, "{chip}: {}", found.latency);
@@ -108,7 +108,7 @@ fn energy_is_unknown_rather_than_guessed() {
     let graph = one_conv(16, 32, 3, 1);
     let ethos = price(&graph, "arm-ethos-u55-128").energy;
     assert_eq!((ethos.joules, ethos.at_most), (None, None));
-    assert_eq!(ethos.missing, ["energy_pj_per_byte of flash"]);
+    assert_eq!(ethos.missing, ["energy.memory of flash"]);
     let jetson = price(&graph, "jetson-orin-nano");
     assert_eq!(jetson.energy.joules, None);
     assert!((jetson.energy.at_most.unwrap().0 - 15.0 * jetson.latency.0).abs() < 1e-12);
@@ -116,10 +116,10 @@ fn energy_is_unknown_rather_than_guessed() {
 
 #[test]
 fn energy_is_the_sum_of_macs_and_bytes_where_both_are_known() {
-    let text = include_str!("../../../sartor-chip/chips/arm-ethos-u55-128.toml");
-    let text =
-        text.replace("holds = [\"weights\"]", "holds = [\"weights\"]\nenergy_pj_per_byte = 100.0");
-    let chip = sartor_chip::Chip::parse("with flash energy", &text).unwrap();
+    let text = "schema = 1\nextends = \"arm-ethos-u55-128\"\nsrc = \"test\"\n[chip]\nid = \"known\"\n\
+                [sources]\ntest = \"an assumed flash\"\n\
+                [[energy.memory]]\nname = \"flash\"\nread_pj_per_byte = 100.0\n";
+    let chip = sartor_chip::Chip::parse("with flash energy", text).unwrap();
     let options = Options { batch: 1, precision: Precision::AsIs };
     let found = estimate(&one_conv(16, 32, 3, 1), &chip, &options).unwrap();
     // 0.3 pJ a MAC, 12.5 pJ a byte of SRAM, 100 pJ a byte of flash.
@@ -130,5 +130,5 @@ fn energy_is_the_sum_of_macs_and_bytes_where_both_are_known() {
 #[test]
 fn figures_of_low_confidence_are_named() {
     let found = price(&one_conv(16, 32, 3, 1), "google-coral-edgetpu").low_confidence;
-    assert!(found.iter().any(|it| it.starts_with("clock.core_hz (derived")), "{found:?}");
+    assert!(found.iter().any(|it| it.starts_with("system.core_hz (derived")), "{found:?}");
 }

@@ -15,6 +15,8 @@ words! {
         Tensor = "tensor",
         /// Each output channel.
         Channel = "channel",
+        /// Each block of successive weights along the reduction; its length is one of the scheme's `blocks`.
+        Block = "block",
     }
 }
 
@@ -39,22 +41,53 @@ words! {
         HalfAway = "half_away",
         /// To the nearest, ties upward.
         HalfUp = "half_up",
+        /// Towards minus infinity, as a plain shift does.
+        Floor = "floor",
         /// Nobody states it: results may differ by one step.
         Unknown = "unknown",
     }
 }
 
+words! {
+    /// What stands beyond the border of a padded tensor.
+    Padding {
+        /// The zero point: a real zero.
+        ZeroPoint = "zero_point",
+        /// The integer 0, which is a real zero only in symmetric quantization.
+        Zero = "zero",
+    }
+}
+
 /// The integer arithmetic of a chip.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Quantization {
+pub struct Arithmetic {
     /// How scales are applied.
     pub scale: ScaleKind,
     /// How results are rounded.
     pub rounding: Rounding,
     /// Width of the bias.
     pub bias_bits: Figure<u64>,
+    /// Width of the integer multiplier that stands for a scale. Absent: scales are floats or shifts, or nobody states it.
+    pub multiplier_bits: Option<Figure<u64>>,
+    /// What padding holds. Absent in the file: the zero point.
+    pub padding: Padding,
+    /// Operators whose inputs and output must have one scale, by their ONNX names. Absent in the file: none.
+    pub shared_scales: Vec<String>,
     /// What may be quantized how, best first.
     pub schemes: Vec<Scheme>,
+    /// Functions that are read from tables. Absent in the file: none.
+    pub tables: Vec<LookupTable>,
+}
+
+/// A look-up table in which a chip keeps a function.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LookupTable {
+    /// The operators computed so, by their ONNX names.
+    pub ops: Vec<String>,
+    /// Bits of the input that choose an entry, or segments between which the chip interpolates: `log2` of the entries.
+    pub input_bits: Figure<u64>,
+    /// Bits of an entry.
+    pub output_bits: Figure<u64>,
 }
 
 /// One way to quantize some operators.
@@ -74,18 +107,41 @@ pub struct Scheme {
     pub granularity: Vec<Granularity>,
     /// Whether weights leave out the most negative value (int8: −127 … 127).
     pub narrow_range: bool,
+    /// Lengths of a block along the reduction, where `granularity` has `block`; the first is preferred.
+    pub blocks: Vec<u64>,
 }
 
-impl Quantization {
-    pub(crate) const KEYS: &'static [&'static str] = &["scale", "rounding", "bias_bits", "scheme"];
+impl Arithmetic {
+    pub(crate) const KEYS: &'static [&'static str] = &[
+        "scale",
+        "rounding",
+        "bias_bits",
+        "multiplier_bits",
+        "padding",
+        "shared_scales",
+        "scheme",
+        "table",
+    ];
 
     pub(crate) fn read(section: &Section<'_>) -> Result<Self, ChipError> {
         let schemes = section.sections("scheme", Scheme::KEYS)?;
+        let tables = section.sections("table", &["ops", "input_bits", "output_bits"])?;
+        let table = |it: &Section<'_>| {
+            Ok(LookupTable {
+                ops: it.texts("ops")?,
+                input_bits: it.count("input_bits")?,
+                output_bits: it.count("output_bits")?,
+            })
+        };
         Ok(Self {
             scale: section.word("scale")?,
             rounding: section.word("rounding")?,
             bias_bits: section.count("bias_bits")?,
+            multiplier_bits: section.maybe_count("multiplier_bits")?,
+            padding: section.maybe_word("padding")?.unwrap_or(Padding::ZeroPoint),
+            shared_scales: section.texts("shared_scales")?,
             schemes: schemes.iter().map(Scheme::read).collect::<Result<_, _>>()?,
+            tables: tables.iter().map(table).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -99,6 +155,7 @@ impl Scheme {
         "activations_symmetric",
         "granularity",
         "narrow_range",
+        "blocks",
     ];
 
     fn read(section: &Section<'_>) -> Result<Self, ChipError> {
@@ -110,6 +167,7 @@ impl Scheme {
             activations_symmetric: section.flag("activations_symmetric")?,
             granularity: section.words("granularity")?,
             narrow_range: section.flag("narrow_range")?,
+            blocks: section.counts("blocks")?,
         })
     }
 

@@ -1,50 +1,14 @@
-//! What runs on the chip and how it gets there.
+//! The layer *runtime*: the toolchain that puts a network onto the chip, and what it costs.
 
 use serde::Serialize;
 
+use crate::chip::version;
 use crate::error::ChipError;
 use crate::figure::Figure;
 use crate::number::NumberType;
 use crate::reader::{Bound, Section};
+use crate::units::Seconds;
 use crate::words::words;
-
-words! {
-    /// What happens to an operator that the chip does not run.
-    Fallback {
-        /// It runs on the host CPU, with a transfer to and fro.
-        CpuPerOp = "cpu_per_op",
-        /// It and everything after it run on the host CPU.
-        CpuSuffix = "cpu_suffix",
-        /// The runtime runs it by other means of the same chip.
-        Split = "split",
-        /// The network is refused.
-        Reject = "reject",
-    }
-}
-
-/// Which operators the chip runs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Operators {
-    /// What happens to the others.
-    pub fallback: Fallback,
-    /// The operators that run, by their ONNX names. Absent: all.
-    pub allow: Option<Vec<String>>,
-    /// The largest batch. Absent: any.
-    pub batch_max: Option<Figure<u64>>,
-}
-
-impl Operators {
-    pub(crate) const KEYS: &'static [&'static str] = &["fallback", "allow", "batch_max"];
-
-    pub(crate) fn read(section: &Section<'_>) -> Result<Self, ChipError> {
-        let allow = if section.has("allow") { Some(section.texts("allow")?) } else { None };
-        Ok(Self {
-            fallback: section.word("fallback")?,
-            allow,
-            batch_max: section.maybe_count("batch_max")?,
-        })
-    }
-}
 
 words! {
     /// A file format that a toolchain accepts.
@@ -55,20 +19,36 @@ words! {
         OnnxQdq = "onnx-qdq",
         /// TensorFlow Lite, all in integers.
         TfliteInt8 = "tflite-int8",
+        /// TensorFlow Lite in floating point.
+        Tflite = "tflite",
+        /// `OpenVINO`'s intermediate representation.
+        OpenvinoIr = "openvino-ir",
+        /// `StableHLO`, as XLA reads it.
+        StableHlo = "stablehlo",
+        /// Weights and layers of a research framework in Python.
+        Pytorch = "pytorch",
     }
 }
 
 /// How a network gets onto the chip.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Deploy {
-    /// The runtime or toolchain.
-    pub runtime: String,
+pub struct Runtime {
+    /// The runtime or toolchain, with the versions that it stands for.
+    pub toolchain: String,
     /// The formats it accepts, best first.
     pub accepts: Vec<Artefact>,
+    /// What it writes. Absent: it runs what it accepts.
+    pub emits: Option<String>,
     /// The command, with `{model}` for the file.
     pub command: String,
     /// The lowest ONNX opset that carries what is needed.
     pub opset_min: Option<Figure<u64>>,
+    /// The highest ONNX opset that it reads.
+    pub opset_max: Option<Figure<u64>>,
+    /// Time to start one operator. Absent: unknown, counted as none.
+    pub launch: Option<Figure<Seconds>>,
+    /// Operators that it does not take although the core runs them. Absent: none.
+    pub deny: Vec<String>,
     /// What users of this runtime should know.
     pub quirks: Vec<Quirk>,
 }
@@ -88,17 +68,33 @@ pub struct Quirk {
     pub speed_over_float: Option<Figure<f64>>,
 }
 
-impl Deploy {
-    pub(crate) const KEYS: &'static [&'static str] =
-        &["runtime", "accepts", "command", "opset_min", "quirk"];
+impl Runtime {
+    pub(crate) const KEYS: &'static [&'static str] = &[
+        "version",
+        "toolchain",
+        "accepts",
+        "emits",
+        "command",
+        "opset_min",
+        "opset_max",
+        "launch_us",
+        "deny",
+        "quirk",
+    ];
 
     pub(crate) fn read(section: &Section<'_>) -> Result<Self, ChipError> {
+        version(section, "version", Some(1))?;
         let quirks = section.sections("quirk", Quirk::KEYS)?;
+        let launch = section.maybe_number("launch_us", Bound::NotNegative)?;
         Ok(Self {
-            runtime: section.text("runtime")?,
+            toolchain: section.text("toolchain")?,
             accepts: section.words("accepts")?,
+            emits: section.maybe_text("emits")?,
             command: section.text("command")?,
             opset_min: section.maybe_count("opset_min")?,
+            opset_max: section.maybe_count("opset_max")?,
+            launch: launch.map(|it| it.map(|microseconds| Seconds(microseconds * 1e-6))),
+            deny: section.texts("deny")?,
             quirks: quirks.iter().map(Quirk::read).collect::<Result<_, _>>()?,
         })
     }

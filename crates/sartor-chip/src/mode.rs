@@ -1,0 +1,190 @@
+//! What an engine multiplies: one mode per pair of number types, with its unrolling.
+
+use serde::Serialize;
+
+use crate::error::ChipError;
+use crate::figure::Figure;
+use crate::number::NumberType;
+use crate::reader::{Bound, Section};
+use crate::units::Macs;
+use crate::words::words;
+
+/// One pair of number types that the chip multiplies.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Mode {
+    /// Number type of the weights.
+    pub weights: NumberType,
+    /// Number type of the activations.
+    pub activations: NumberType,
+    /// MACs a cycle of the whole chip, dense.
+    pub macs_per_cycle: Figure<f64>,
+    /// The share of the peak that well-shaped work reaches (its own, else the engine's `efficiency`).
+    pub efficiency: Figure<f64>,
+    /// Where products are summed.
+    pub accumulator: Accumulator,
+    /// How work is rounded up to the array.
+    pub unroll: Figure<Unroll>,
+    /// A second way to lay work on the array, if the toolchain takes the better of two.
+    pub alternative: Option<Figure<Unroll>>,
+    /// Depthwise convolution, where it fills the array differently. Absent: `unroll` with a reduction of one channel.
+    pub depthwise: Option<Depthwise>,
+    /// The multiple to which channels are worth pruning.
+    pub grain: Figure<u64>,
+}
+
+/// The register in which products are summed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Accumulator {
+    /// Width in bits.
+    pub bits: Figure<u64>,
+    /// What happens beyond the width.
+    pub overflow: Overflow,
+}
+
+words! {
+    /// What an accumulator does beyond its width.
+    Overflow {
+        /// Two's complement wrap-around.
+        Wrap = "wrap",
+        /// It stays at the largest or smallest value.
+        Saturate = "saturate",
+        /// Floating point: it rounds, and overflows to infinity.
+        Float = "float",
+        /// Nobody states it: an overflow must not happen.
+        Unknown = "unknown",
+    }
+}
+
+words! {
+    /// Over which elements the reduction is rounded up.
+    Reduction {
+        /// Input channels alone; the taps of the kernel are walked one by one.
+        Channels = "channels",
+        /// Input channels × taps together, as after im2col.
+        Patch = "patch",
+    }
+}
+
+/// Hard rounding of work to an array; each absent key is 1 (no rounding), an absent `reduction` is `channels`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Unroll {
+    /// Multiple of the reduction (of channels, or of channels × taps: see `reduction`).
+    pub k: u64,
+    /// Multiple of the kernel's taps.
+    pub taps: u64,
+    /// Multiple of the output channels.
+    pub n: u64,
+    /// Multiple of the output positions (batch × height × width).
+    pub m: u64,
+    /// What `k` rounds.
+    pub reduction: Reduction,
+}
+
+impl Unroll {
+    /// MACs rounded up to the array, of a convolution or matrix product with `channels` inputs to each output (the channels of
+    /// one group), `taps` kernel elements, `outputs` output channels and `positions` output positions:
+    /// `⌈channels⌉ₖ · ⌈taps⌉ · ⌈outputs⌉ₙ · ⌈positions⌉ₘ`, saturating.
+    pub fn mac_slots(&self, channels: u64, taps: u64, outputs: u64, positions: u64) -> Macs {
+        let up = |count: u64, multiple: u64| {
+            count.div_ceil(multiple.max(1)).saturating_mul(multiple.max(1))
+        };
+        let reduction = match self.reduction {
+            Reduction::Channels => up(channels, self.k).saturating_mul(up(taps, self.taps)),
+            Reduction::Patch => up(channels.saturating_mul(up(taps, self.taps)), self.k),
+        };
+        Macs(reduction.saturating_mul(up(outputs, self.n)).saturating_mul(up(positions, self.m)))
+    }
+
+    const KEYS: &'static [&'static str] = &["k", "taps", "n", "m", "reduction"];
+
+    fn read(section: &Section<'_>) -> Result<Figure<Self>, ChipError> {
+        section.figure(Self {
+            k: section.plain_count("k", Some(1))?,
+            taps: section.plain_count("taps", Some(1))?,
+            n: section.plain_count("n", Some(1))?,
+            m: section.plain_count("m", Some(1))?,
+            reduction: section.maybe_word("reduction")?.unwrap_or(Reduction::Channels),
+        })
+    }
+}
+
+/// How depthwise convolution runs: a reduction of one channel, over the kernel's taps only.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Depthwise {
+    /// MACs a cycle of the whole chip in depthwise work.
+    pub macs_per_cycle: Figure<f64>,
+    /// How depthwise work is rounded up; `n` rounds the channels.
+    pub unroll: Figure<Unroll>,
+}
+
+impl Mode {
+    pub(crate) const KEYS: &'static [&'static str] = &[
+        "weights",
+        "activations",
+        "macs_per_cycle",
+        "efficiency",
+        "accumulator_bits",
+        "overflow",
+        "unroll",
+        "alternative",
+        "depthwise",
+        "grain",
+    ];
+
+    pub(crate) fn read(
+        section: &Section<'_>,
+        peak_efficiency: &Figure<f64>,
+    ) -> Result<Self, ChipError> {
+        let unroll =
+            |key| section.maybe_section(key, Unroll::KEYS)?.as_ref().map(Unroll::read).transpose();
+        Ok(Self {
+            weights: section.word("weights")?,
+            activations: section.word("activations")?,
+            macs_per_cycle: section.number("macs_per_cycle", Bound::Positive)?,
+            efficiency: section
+                .maybe_number("efficiency", Bound::Positive)?
+                .unwrap_or_else(|| peak_efficiency.clone()),
+            accumulator: Accumulator {
+                bits: section.count("accumulator_bits")?,
+                overflow: section.word("overflow")?,
+            },
+            unroll: Unroll::read(&section.section("unroll", Unroll::KEYS)?)?,
+            alternative: unroll("alternative")?,
+            depthwise: Depthwise::read(section)?,
+            grain: section.count("grain")?,
+        })
+    }
+}
+
+impl Depthwise {
+    fn read(mode: &Section<'_>) -> Result<Option<Self>, ChipError> {
+        let Some(section) = mode.maybe_section("depthwise", &["macs_per_cycle", "unroll"])? else {
+            return Ok(None);
+        };
+        let unroll = Unroll::read(&section.section("unroll", Unroll::KEYS)?)?;
+        Ok(Some(Self {
+            macs_per_cycle: section.number("macs_per_cycle", Bound::Positive)?,
+            unroll,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mac_slots_round_each_axis() {
+        let channels = Unroll { k: 32, taps: 1, n: 8, m: 2, reduction: Reduction::Channels };
+        let patch = Unroll { k: 4, taps: 1, n: 2, m: 1, reduction: Reduction::Patch };
+        for (unroll, shape, slots) in [
+            (channels, (3, 9, 32, 1024), 32 * 9 * 32 * 1024),
+            (channels, (33, 1, 9, 1), 64 * 16 * 2),
+            (patch, (3, 9, 5, 7), 28 * 6 * 7),
+            (patch, (u64::MAX, 9, 5, 7), u64::MAX),
+        ] {
+            let (k, taps, n, m) = shape;
+            assert_eq!(unroll.mac_slots(k, taps, n, m).0, slots, "{shape:?}");
+        }
+    }
+}
