@@ -7,7 +7,7 @@ use crate::error::{ChipError, Fault};
 use crate::figure::Figure;
 use crate::mode::Mode;
 use crate::reader::{Bound, Section};
-use crate::units::{Cycles, Hertz};
+use crate::units::{Cycles, Hertz, Seconds};
 use crate::words::Word;
 
 /// One engine of a chip.
@@ -96,8 +96,11 @@ pub struct EthosU {
 pub struct OpRate {
     /// ONNX names, or `DepthwiseConv`.
     pub ops: Vec<String>,
-    /// Cycles for each output element; for operators that multiply, a lower bound.
-    pub cycles_per_element: Figure<Cycles>,
+    /// Cycles for each output element; for operators that multiply, a lower bound. Absent: unknown, never binding.
+    pub cycles_per_element: Option<Figure<Cycles>>,
+    /// Time to start one of them, of those that only give their input another form too. Absent: the runtime's `launch_us`, and
+    /// none for those that only give their input another form.
+    pub launch: Option<Figure<Seconds>>,
 }
 
 /// The names of the families.
@@ -146,7 +149,7 @@ impl Engine {
             let missing = Fault::MissingKey("at least one [[core.engine.mode]]");
             return Err(section.fault("mode", missing, None));
         }
-        let op_rates = section.sections("op", &["ops", "cycles_per_element"])?;
+        let op_rates = section.sections("op", OpRate::KEYS)?;
         Ok(Self {
             name: section.text("name")?,
             host: section.flag("host")?,
@@ -208,6 +211,15 @@ impl EngineModel {
     }
 }
 
+/// A time written in microseconds.
+pub(crate) fn microseconds(
+    section: &Section<'_>,
+    key: &str,
+) -> Result<Option<Figure<Seconds>>, ChipError> {
+    let time = section.maybe_number(key, Bound::NotNegative)?;
+    Ok(time.map(|it| it.map(|microseconds| Seconds(microseconds * 1e-6))))
+}
+
 /// Several counts of one table.
 fn counts<const N: usize>(section: &Section<'_>, keys: [&str; N]) -> Result<[u64; N], ChipError> {
     let mut counts = [0; N];
@@ -218,8 +230,14 @@ fn counts<const N: usize>(section: &Section<'_>, keys: [&str; N]) -> Result<[u64
 }
 
 impl OpRate {
+    const KEYS: &'static [&'static str] = &["ops", "cycles_per_element", "launch_us"];
+
     fn read(section: &Section<'_>) -> Result<Self, ChipError> {
-        let cycles_per_element = section.number("cycles_per_element", Bound::Positive)?.map(Cycles);
-        Ok(Self { ops: section.texts("ops")?, cycles_per_element })
+        let cycles = section.maybe_number("cycles_per_element", Bound::Positive)?;
+        Ok(Self {
+            ops: section.texts("ops")?,
+            cycles_per_element: cycles.map(|it| it.map(Cycles)),
+            launch: microseconds(section, "launch_us")?,
+        })
     }
 }

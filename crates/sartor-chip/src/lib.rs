@@ -56,7 +56,7 @@ pub use figure::{Confidence, Figure, Provenance};
 pub use library::{LibraryEntry, find, library, library_bases};
 pub use lint::{Finding, lint};
 pub use memory::{Content, Memory};
-pub use mode::{Accumulator, Depthwise, Mode, Overflow, Reduction, Unroll};
+pub use mode::{Accumulator, Depthwise, Kernel, Mode, Overflow, ProductKind, Reduction, Unroll};
 pub use number::NumberType;
 pub use operators::{Fallback, Limit, OpFacts, Operators};
 pub use resolve::Bases;

@@ -83,6 +83,13 @@ fn engines(report: &mut Report<'_>) {
             let message = format!("a second engine `{}`", engine.name);
             report.add(&format!("core.engine[{at}].name"), message, "give each its own name");
         }
+        for (index, rate) in engine.op_rates.iter().enumerate() {
+            if rate.cycles_per_element.is_none() && rate.launch.is_none() {
+                let help = "state `cycles_per_element` or `launch_us`, or remove it";
+                let message = "operators without a figure".to_owned();
+                report.add(&format!("core.engine[{at}].op[{index}]"), message, help);
+            }
+        }
         if engine.host && engines[..at].iter().any(|other| other.host) {
             let message = "a second host engine".to_owned();
             report.add(&format!("core.engine[{at}].host"), message, "one engine runs fallbacks");
@@ -154,6 +161,20 @@ fn mode_in_engine(report: &mut Report<'_>, path: &str, engine: &Engine, index: u
             message,
             "give the whole chip's depthwise rate",
         );
+    }
+    for (at, kernel) in mode.kernels.iter().enumerate() {
+        if mode.kernels[..at].iter().any(|other| other.product == kernel.product) {
+            let message = format!("a second kernel for {} products", kernel.product);
+            report.add(
+                &format!("{path}.kernel[{at}].product"),
+                message,
+                "keep one kernel for each kind",
+            );
+        }
+        if kernel.macs_per_cycle.is_none() && kernel.cycles_per_output.is_none() {
+            let message = format!("nothing is said of {} products", kernel.product);
+            report.add(&format!("{path}.kernel[{at}]"), message, "state a rate, or remove it");
+        }
     }
     let Unroll { k, n, reduction, .. } = mode.unroll.value;
     let step = if reduction == Reduction::Channels { k.min(n) } else { n };

@@ -6,7 +6,7 @@ use crate::error::ChipError;
 use crate::figure::Figure;
 use crate::number::NumberType;
 use crate::reader::{Bound, Section};
-use crate::units::Macs;
+use crate::units::{Cycles, Macs};
 use crate::words::words;
 
 /// One pair of number types that the chip multiplies.
@@ -26,8 +26,12 @@ pub struct Mode {
     pub unroll: Figure<Unroll>,
     /// A second way to lay work on the array, if the toolchain takes the better of two.
     pub alternative: Option<Figure<Unroll>>,
+    /// Cycles for each output element beside the multiplications: to scale, round and store it. Absent: none.
+    pub cycles_per_output: Option<Figure<Cycles>>,
     /// Depthwise convolution, where it fills the array differently. Absent: `unroll` with a reduction of one channel.
     pub depthwise: Option<Depthwise>,
+    /// Products that other kernels compute, at rates of their own; empty where all run at the mode's.
+    pub kernels: Vec<Kernel>,
     /// The multiple to which channels are worth pruning.
     pub grain: Figure<u64>,
 }
@@ -115,6 +119,35 @@ pub struct Depthwise {
     pub macs_per_cycle: Figure<f64>,
     /// How depthwise work is rounded up; `n` rounds the channels.
     pub unroll: Figure<Unroll>,
+    /// Cycles for each output element beside the multiplications. Absent: the mode's.
+    pub cycles_per_output: Option<Figure<Cycles>>,
+}
+
+words! {
+    /// Kinds of products for which runtimes have kernels of their own; all others run at the mode's rate.
+    ProductKind {
+        /// Dense convolution of 3 × 3 taps and stride 1, where fewer multiplications than the definition's may do.
+        Conv3x3 = "conv3x3",
+        /// Dense convolution of one tap.
+        Pointwise = "pointwise",
+        /// Convolution in several groups of more than one channel.
+        Grouped = "grouped",
+        /// Product of matrices.
+        Matrix = "matrix",
+        /// The product of one step of a recurrent operator.
+        Recurrent = "recurrent",
+    }
+}
+
+/// The rate of one kind of products.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Kernel {
+    /// Which products.
+    pub product: ProductKind,
+    /// MACs a cycle of the whole chip, counted as the definition has them. Absent: the mode's.
+    pub macs_per_cycle: Option<Figure<f64>>,
+    /// Cycles for each output element beside the multiplications. Absent: the mode's.
+    pub cycles_per_output: Option<Figure<Cycles>>,
 }
 
 impl Mode {
@@ -127,7 +160,9 @@ impl Mode {
         "overflow",
         "unroll",
         "alternative",
+        "cycles_per_output",
         "depthwise",
+        "kernel",
         "grain",
     ];
 
@@ -150,21 +185,53 @@ impl Mode {
             },
             unroll: Unroll::read(&section.section("unroll", Unroll::KEYS)?)?,
             alternative: unroll("alternative")?,
+            cycles_per_output: per_output(section)?,
             depthwise: Depthwise::read(section)?,
+            kernels: section
+                .sections("kernel", Kernel::KEYS)?
+                .iter()
+                .map(Kernel::read)
+                .collect::<Result<_, _>>()?,
             grain: section.count("grain")?,
+        })
+    }
+
+    /// The kernel of one kind of products, if it has its own.
+    pub fn kernel(&self, product: ProductKind) -> Option<&Kernel> {
+        self.kernels.iter().find(|it| it.product == product)
+    }
+}
+
+/// Cycles for each output element.
+fn per_output(section: &Section<'_>) -> Result<Option<Figure<Cycles>>, ChipError> {
+    let cycles = section.maybe_number("cycles_per_output", Bound::NotNegative)?;
+    Ok(cycles.map(|it| it.map(Cycles)))
+}
+
+impl Kernel {
+    const KEYS: &'static [&'static str] = &["product", "macs_per_cycle", "cycles_per_output"];
+
+    fn read(section: &Section<'_>) -> Result<Self, ChipError> {
+        Ok(Self {
+            product: section.word("product")?,
+            macs_per_cycle: section.maybe_number("macs_per_cycle", Bound::Positive)?,
+            cycles_per_output: per_output(section)?,
         })
     }
 }
 
 impl Depthwise {
+    const KEYS: &'static [&'static str] = &["macs_per_cycle", "unroll", "cycles_per_output"];
+
     fn read(mode: &Section<'_>) -> Result<Option<Self>, ChipError> {
-        let Some(section) = mode.maybe_section("depthwise", &["macs_per_cycle", "unroll"])? else {
+        let Some(section) = mode.maybe_section("depthwise", Self::KEYS)? else {
             return Ok(None);
         };
         let unroll = Unroll::read(&section.section("unroll", Unroll::KEYS)?)?;
         Ok(Some(Self {
             macs_per_cycle: section.number("macs_per_cycle", Bound::Positive)?,
             unroll,
+            cycles_per_output: per_output(&section)?,
         }))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::arithmetic::Scheme;
 use crate::chip::Chip;
-use crate::engine::Engine;
+use crate::engine::{Engine, OpRate};
 use crate::figure::Figure;
 use crate::memory::{Content, Memory};
 use crate::mode::Mode;
@@ -133,9 +133,22 @@ impl Chip {
 
     /// Cycles for each output element of an operator, where the chip states them.
     pub fn cycles_per_element(&self, op: &str) -> Option<&Figure<Cycles>> {
-        let mut rates = self.engines().flat_map(|engine| &engine.op_rates);
-        let rate = rates.find(|rate| rate.ops.iter().any(|known| known == op));
-        rate.map(|rate| &rate.cycles_per_element)
+        self.stated_of(op, |rate| rate.cycles_per_element.as_ref())
+    }
+
+    /// Time to start an operator, where the chip states one of its own.
+    pub fn launch_of(&self, op: &str) -> Option<&Figure<Seconds>> {
+        self.stated_of(op, |rate| rate.launch.as_ref())
+    }
+
+    /// The first figure that an engine states of an operator.
+    fn stated_of<'c, T>(
+        &'c self,
+        op: &str,
+        figure: impl Fn(&'c OpRate) -> Option<&'c Figure<T>>,
+    ) -> Option<&'c Figure<T>> {
+        let rates = self.engines().flat_map(|engine| &engine.op_rates);
+        rates.filter(|rate| rate.ops.iter().any(|known| known == op)).find_map(figure)
     }
 
     /// The memory nearest to the array.

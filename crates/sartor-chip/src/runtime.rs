@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::chip::version;
+use crate::engine::microseconds;
 use crate::error::ChipError;
 use crate::figure::Figure;
 use crate::number::NumberType;
@@ -47,6 +48,8 @@ pub struct Runtime {
     pub opset_max: Option<Figure<u64>>,
     /// Time to start one operator. Absent: unknown, counted as none.
     pub launch: Option<Figure<Seconds>>,
+    /// Time that one run costs beside its operators. Absent: unknown, counted as none.
+    pub invoke: Option<Figure<Seconds>>,
     /// Operators that it does not take although the core runs them. Absent: none.
     pub deny: Vec<String>,
     /// What users of this runtime should know.
@@ -78,6 +81,7 @@ impl Runtime {
         "opset_min",
         "opset_max",
         "launch_us",
+        "invoke_us",
         "deny",
         "quirk",
     ];
@@ -85,7 +89,6 @@ impl Runtime {
     pub(crate) fn read(section: &Section<'_>) -> Result<Self, ChipError> {
         version(section, "version", Some(1))?;
         let quirks = section.sections("quirk", Quirk::KEYS)?;
-        let launch = section.maybe_number("launch_us", Bound::NotNegative)?;
         Ok(Self {
             toolchain: section.text("toolchain")?,
             accepts: section.words("accepts")?,
@@ -93,7 +96,8 @@ impl Runtime {
             command: section.text("command")?,
             opset_min: section.maybe_count("opset_min")?,
             opset_max: section.maybe_count("opset_max")?,
-            launch: launch.map(|it| it.map(|microseconds| Seconds(microseconds * 1e-6))),
+            launch: microseconds(section, "launch_us")?,
+            invoke: microseconds(section, "invoke_us")?,
             deny: section.texts("deny")?,
             quirks: quirks.iter().map(Quirk::read).collect::<Result<_, _>>()?,
         })

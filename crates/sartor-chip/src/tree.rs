@@ -19,6 +19,7 @@ const ORIGIN_KEYS: [&str; 5] = ["src", "measured", "derived", "assumed", "conf"]
 const NAMED: &[(&str, &[&str])] = &[
     ("core.engine", &["name"]),
     ("core.engine.mode", &["weights", "activations"]),
+    ("core.engine.mode.kernel", &["product"]),
     ("core.engine.op", &["ops"]),
     ("core.arithmetic.scheme", &["weights", "activations", "ops"]),
     ("core.arithmetic.table", &["ops"]),

@@ -273,6 +273,28 @@ const WRONG: &[(&str, &str, &str, &str, &str)] = &[
         "multiples of each other",
     ),
     (
+        "grain = 8",
+        "grain = 8\n[[core.engine.mode.kernel]]\nproduct = \"matrix\"\ncycles_per_output = 1\n\
+         [[core.engine.mode.kernel]]\nproduct = 'matrix'\nmacs_per_cycle = 9",
+        "core.engine[0].mode[0].kernel[1].product",
+        "'matrix'",
+        "second kernel",
+    ),
+    (
+        "grain = 8",
+        "grain = 8\n[[core.engine.mode.kernel]]\nproduct = \"matrix\"",
+        "core.engine[0].mode[0].kernel[0]",
+        "kernel",
+        "nothing is said",
+    ),
+    (
+        "grain = 8",
+        "grain = 8\n[[core.engine.op]]\nops = [\"Add\"]",
+        "core.engine[0].op[0]",
+        "engine.op",
+        "without a figure",
+    ),
+    (
         "activations = \"i8\"\nmacs",
         "activations = \"f16\"\nmacs",
         "core.engine[0].mode[0].activations",
