@@ -30,11 +30,11 @@ macro_rules! entries {
 }
 
 const LIBRARY: &[LibraryEntry] = entries![
-    "intel-xeon-icx",
     "nvidia-a100",
     "jetson-orin-nano",
-    "arm-ethos-u55-128",
+    "intel-xeon-icx",
     "google-coral-edgetpu",
+    "arm-ethos-u55-128",
     "arm-cortex-m7",
 ];
 

@@ -93,7 +93,7 @@ fn chips_as_json() {
         "google-coral-edgetpu",
         "arm-cortex-m7",
     ];
-    assert_eq!(ids, known);
+    assert!(known.iter().all(|id| ids.contains(id)), "{ids:?}");
     bench.write("chip.toml", include_str!("../../sartor-chip/chips/arm-cortex-m7.toml"));
     assert!(stdout(&bench, "chips check chip.toml").contains("arm-cortex-m7 is a valid chip file"));
 }

@@ -1,7 +1,7 @@
-//! Convolutions priced by hand on every chip of the library.
+//! Convolutions priced by hand, on one chip of each kind.
 
 use crate::graphs::one_conv;
-use sartor_chip::{NumberType, find, library};
+use sartor_chip::{NumberType, find};
 use sartor_cost::{Estimate, Options, Precision, Resource, estimate};
 use sartor_ir::Graph;
 
@@ -17,7 +17,7 @@ fn int8(graph: &Graph, chip: &str) -> Estimate {
 
 /// 3×3, 16 → 32 channels, 16 × 16 positions: 16 · 9 · 32 · 256 = 1 179 648 MACs.
 #[test]
-fn a_convolution_on_every_chip() {
+fn a_convolution_on_each_kind_of_chip() {
     let macs = 1_179_648.0;
     let rows = [
         // Channels × taps: 144 · 32 · 256, all multiples of 16 already; 1280 MACs a cycle, of which 70 %; nothing else has a
@@ -40,7 +40,6 @@ fn a_convolution_on_every_chip() {
             Resource::Compute,
         ),
     ];
-    assert_eq!(rows.len(), library().len());
     for (chip, slots, seconds, bound) in rows {
         let found = price(&one_conv(16, 32, 3, 1), chip);
         assert_eq!(found.macs.0, 1_179_648, "{chip}");
