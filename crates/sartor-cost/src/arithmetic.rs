@@ -3,7 +3,7 @@
 use sartor_chip::{Chip, Mode, NumberType};
 use sartor_ir::{DType, Graph, Node, ValueId};
 
-use crate::{CostError, fold::Folding, shapes::Shapes};
+use crate::{CostError, fold::Folding, op::Product, shapes::Shapes};
 
 /// The number types in which to analyse a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -50,6 +50,7 @@ pub(crate) struct Arithmetic<'c> {
 }
 
 /// The choice of arithmetic for one graph on one chip.
+#[derive(Clone, Copy)]
 pub(crate) struct Arithmetics<'c> {
     chip: &'c Chip,
     asked: Option<&'c Mode>,
@@ -59,15 +60,7 @@ impl<'c> Arithmetics<'c> {
     pub(crate) fn new(chip: &'c Chip, precision: Precision) -> Result<Self, CostError> {
         let asked = match precision {
             Precision::AsIs => None,
-            Precision::As(weights, activations) => {
-                let error = || CostError::NoMode {
-                    chip: chip.id.clone(),
-                    weights,
-                    activations,
-                    known: modes(chip),
-                };
-                Some(chip.mode(weights, activations).ok_or_else(error)?)
-            }
+            Precision::As(weights, activations) => Some(asked_mode(chip, weights, activations)?),
         };
         Ok(Arithmetics { chip, asked })
     }
@@ -88,30 +81,50 @@ impl<'c> Arithmetics<'c> {
         }
     }
 
-    /// The arithmetic of `node`, a product.
-    pub(crate) fn of(
-        &self,
+    /// The number types of the operands of a product of `node`: weights, activations.
+    pub(crate) fn own(
         graph: &Graph,
-        folding: &Folding<'_>,
+        folding: &Folding,
         shapes: &Shapes,
         node: &Node,
-    ) -> Arithmetic<'c> {
+        product: &Product,
+    ) -> (NumberType, NumberType) {
         let number = |value: Option<ValueId>| {
             let value = value?;
-            let stored = folding.dequantizer(value).and_then(|it| it.input(0)).unwrap_or(value);
+            let dequantizer = folding.dequantizer(graph, value);
+            let stored = dequantizer.and_then(|it| it.input(0)).unwrap_or(value);
             let dtype = shapes
                 .dtype(stored)
                 .or_else(|| graph.constant(stored).map(sartor_ir::Tensor::dtype));
             number_type(dtype?)
         };
-        let own = (
-            number(node.input(1)).unwrap_or(NumberType::F32),
-            number(node.input(0)).unwrap_or(NumberType::F32),
-        );
-        self.choose(own)
+        let packed = match product.packed {
+            Some(8) => Some(NumberType::I8),
+            Some(_) => Some(NumberType::I4),
+            None => None,
+        };
+        (
+            packed.or_else(|| number(node.input(product.weights))).unwrap_or(NumberType::F32),
+            number(node.input(product.moving)).unwrap_or(NumberType::F32),
+        )
     }
 
-    fn choose(&self, own: (NumberType, NumberType)) -> Arithmetic<'c> {
+    /// The mode that multiplies exactly these types.
+    ///
+    /// # Errors
+    /// The chip has none.
+    pub(crate) fn exactly(
+        &self,
+        weights: NumberType,
+        activations: NumberType,
+    ) -> Result<Arithmetic<'c>, CostError> {
+        let mode = asked_mode(self.chip, weights, activations)?;
+        let own = (weights, activations);
+        Ok(Arithmetic { mode, weights: mode.weights, own, speed: 1.0, origin: Origin::Asked })
+    }
+
+    /// The arithmetic for operands of these types.
+    pub(crate) fn choose(&self, own: (NumberType, NumberType)) -> Arithmetic<'c> {
         let (weights, activations) = own;
         let with = |mode: &'c Mode, stored, speed, origin| Arithmetic {
             mode,
@@ -213,6 +226,19 @@ fn number_type(dtype: DType) -> Option<NumberType> {
         | DType::Bool
         | DType::Str => None,
     }
+}
+
+fn asked_mode(
+    chip: &Chip,
+    weights: NumberType,
+    activations: NumberType,
+) -> Result<&Mode, CostError> {
+    chip.mode(weights, activations).ok_or_else(|| CostError::NoMode {
+        chip: chip.id.clone(),
+        weights,
+        activations,
+        known: modes(chip),
+    })
 }
 
 fn modes(chip: &Chip) -> String {

@@ -5,7 +5,8 @@ use sartor_ir::Graph;
 
 use crate::{
     CostError,
-    op::{Product, Work, work},
+    inline::flatten,
+    op::{Product, work},
     shapes::Shapes,
 };
 
@@ -30,17 +31,19 @@ pub fn square_slots(graph: &Graph, batch: usize, grain: u64) -> Result<Macs, Cos
         if it.depthwise {
             return depthwise.mac_slots(it.channels, it.taps, it.all_outputs(), it.positions);
         }
-        let Macs(slots) = dense.mac_slots(it.channels, it.taps, it.outputs, it.positions);
-        Macs(slots.saturating_mul(it.groups))
+        dense.mac_slots(it.channels, it.taps, it.outputs, it.positions) * it.groups * it.steps
     })
 }
 
 fn total(graph: &Graph, batch: usize, count: impl Fn(&Product) -> Macs) -> Result<Macs, CostError> {
-    let shapes = Shapes::infer(graph, batch)?;
+    let (graph, _) = flatten(graph, batch)?;
+    let (shapes, _) = Shapes::infer(&graph.graph, batch)?;
     let mut sum = 0u64;
-    for (_, node) in graph.nodes() {
-        if let Some(Work::Product(product)) = work(node, &shapes) {
-            sum = sum.saturating_add(count(&product).0);
+    for (id, node) in graph.graph.nodes() {
+        let products = work(node, &shapes).map(|it| it.products).unwrap_or_default();
+        for it in &products {
+            let Macs(all) = count(it) * graph.repeats(id);
+            sum = sum.saturating_add(all);
         }
     }
     Ok(Macs(sum))

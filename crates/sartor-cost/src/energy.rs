@@ -2,17 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use sartor_chip::{Bytes, Chip, Joules, Macs, Seconds};
+use sartor_chip::{Bytes, Chip, Joules, Macs, Mode, Seconds};
 
-use crate::{arithmetic::Arithmetic, estimate::Energy};
+use crate::estimate::Energy;
 
-/// The energy of one node, `None` where a figure is missing; what is missing goes into `missing`.
-pub(crate) fn of_node(
+/// The energy of one node, `None` where a figure is missing; `missing` is told the name of each that is.
+pub(crate) fn of_node<'c>(
     chip: &Chip,
-    macs: Macs,
-    arithmetic: Option<&Arithmetic<'_>>,
-    moved: &[Bytes],
-    missing: &mut BTreeSet<String>,
+    macs: impl Iterator<Item = (Macs, &'c Mode)>,
+    moved: &[[Bytes; 2]],
+    mut missing: impl FnMut(&dyn Fn() -> String),
 ) -> Option<Joules> {
     let mut known = true;
     let mut total = Joules(0.0);
@@ -21,16 +20,18 @@ pub(crate) fn of_node(
         Some(each) => total += each * count as f64,
         None => {
             known = false;
-            missing.insert(name());
+            missing(name);
         }
     };
-    if let Some(mode) = arithmetic.map(|it| it.mode) {
+    for (macs, mode) in macs {
         let name = || format!("energy.mac of {} × {}", mode.weights, mode.activations);
         add(macs.0, chip.energy.of_mac(mode.weights, mode.activations).map(|it| it.value), &name);
     }
-    for (memory, bytes) in chip.system.memories.iter().zip(moved) {
+    for (memory, [read, written]) in chip.system.memories.iter().zip(moved) {
+        let figures = chip.energy.of_memory(&memory.name);
         let name = || format!("energy.memory of {}", memory.name);
-        add(bytes.0, chip.energy.of_memory(&memory.name).map(|it| it.read.value), &name);
+        add(read.0, figures.map(|it| it.read.value), &name);
+        add(written.0, figures.map(|it| it.write.value), &name);
     }
     known.then_some(total)
 }

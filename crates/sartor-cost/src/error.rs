@@ -15,18 +15,6 @@ pub enum CostError {
         /// What does not fit.
         error: InferError,
     },
-    /// An extent of a graph input is neither a number nor the batch.
-    #[error(
-        "input `{input}` has the extent `{extent}` on axis {axis}, expected a number: fix the input's shape first"
-    )]
-    OpenExtent {
-        /// The graph input.
-        input: String,
-        /// Its axis.
-        axis: usize,
-        /// What stands there.
-        extent: String,
-    },
     /// The shape of a value cannot be inferred.
     #[error("the shape of `{value}` is not known: {origin}")]
     UnknownShape {
@@ -58,6 +46,20 @@ pub enum CostError {
         most: u64,
         /// Asked for.
         found: usize,
+    },
+    /// A change names an axis that the graph does not have.
+    #[error("value {value} has no axis {axis} of known extent")]
+    NoAxis {
+        /// The value.
+        value: String,
+        /// The axis.
+        axis: usize,
+    },
+    /// A change names a node that the graph does not have.
+    #[error("the graph has no {node}")]
+    NoNode {
+        /// The node.
+        node: String,
     },
     /// The chip refuses networks with this operator.
     #[error("chip `{chip}` refuses the network for node `{node}` ({op}): replace the operator")]

@@ -4,6 +4,9 @@ use std::fmt;
 
 use sartor_chip::{Bytes, Cycles, Joules, Macs, Seconds};
 use sartor_ir::NodeId;
+use serde::{Serialize, Serializer};
+
+use crate::arena::Arena;
 
 /// What may bind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,6 +21,13 @@ pub enum Resource {
     Fallback,
 }
 
+impl Serialize for Resource {
+    /// As it reads.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -30,7 +40,8 @@ impl fmt::Display for Resource {
 }
 
 /// Where a node runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RunsOn {
     /// On the chip.
     Chip,
@@ -41,7 +52,7 @@ pub enum RunsOn {
 }
 
 /// Energy as far as the chip's figures allow.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Energy {
     /// Energy of all MACs and all bytes moved; `None` while `missing` names a figure.
     pub joules: Option<Joules>,
@@ -52,7 +63,7 @@ pub struct Energy {
 }
 
 /// Whether something fits where it should lie.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Placement {
     /// The memory.
     pub memory: String,
@@ -62,12 +73,16 @@ pub struct Placement {
     pub needed: Bytes,
     /// Whether it fits (weights: all of them; those that do not stay near are read anew in each inference).
     pub fits: bool,
+    /// What lies beyond the nearest memory for it: weights that are read anew in each inference, the most activations that live
+    /// farther away at once.
+    pub spilled: Bytes,
 }
 
 /// What one node costs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NodeCost {
-    /// The node.
+    /// The node; of one in the body of a control-flow operator, that operator.
+    #[serde(skip)]
     pub node: NodeId,
     /// Its name, or that of its first output.
     pub name: String,
@@ -89,7 +104,9 @@ pub struct NodeCost {
     pub moved: Vec<(String, Bytes)>,
     /// Time by resource, each as if it were alone.
     pub times: Vec<(Resource, Seconds)>,
-    /// How long it takes.
+    /// How often it runs in one inference: the trips of the loop around it.
+    pub repeats: u64,
+    /// How long it takes, all repeats.
     pub latency: Seconds,
     /// Its energy, if all figures are known.
     pub energy: Option<Joules>,
@@ -104,7 +121,7 @@ pub struct NodeCost {
 }
 
 /// What a graph costs on a chip, for one run of a batch.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Estimate {
     /// The chip's id.
     pub chip: String,
@@ -128,6 +145,8 @@ pub struct Estimate {
     pub weight_bytes: Bytes,
     /// The most activations that live at once, in the arithmetic assumed.
     pub peak_memory: Bytes,
+    /// A plan of one block of memory for all activations; never smaller than `peak_memory`.
+    pub arena: Arena,
     /// Where the weights lie.
     pub weights: Placement,
     /// Where the activations lie.
@@ -142,4 +161,6 @@ pub struct Estimate {
     pub low_confidence: Vec<String>,
     /// What does not run on the chip itself, and what is left out for it.
     pub fallbacks: Vec<String>,
+    /// What was assumed about the network: open extents, branches, trips of loops, sizes that are not known.
+    pub assumptions: Vec<String>,
 }

@@ -1,8 +1,8 @@
 //! What does not happen at run time: constants computed ahead, operators that melt into their neighbours.
 
-use sartor_ir::{Consumers, Graph, Node, NodeId, Op, Unary, ValueId};
+use sartor_ir::{Binary, Consumers, Graph, Node, NodeId, Op, Unary, ValueId};
 
-use crate::shapes::Shapes;
+use crate::{layout::Layouts, shapes::Shapes};
 
 /// What becomes of a node on the way to the chip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub(crate) enum Role {
 }
 
 /// The roles of all nodes.
-pub(crate) struct Folding<'g> {
-    graph: &'g Graph,
+#[derive(Clone)]
+pub(crate) struct Folding {
     consumers: Consumers,
     roles: Vec<Role>,
     /// By value: whether it is known before the network runs.
@@ -26,10 +26,10 @@ pub(crate) struct Folding<'g> {
     buffers: Vec<ValueId>,
 }
 
-impl<'g> Folding<'g> {
-    pub(crate) fn of(graph: &'g Graph, shapes: &Shapes) -> Self {
+impl Folding {
+    /// `channels_last`: whether the runtime keeps channels on the last axis.
+    pub(crate) fn of(graph: &Graph, shapes: &Shapes, channels_last: bool) -> Self {
         let mut folding = Folding {
-            graph,
             consumers: graph.consumers(),
             roles: vec![Role::Runs; graph.node_slots()],
             fixed: graph
@@ -39,16 +39,21 @@ impl<'g> Folding<'g> {
             buffers: graph.values().map(|(id, _)| id).collect(),
         };
         for (id, node) in graph.nodes() {
-            folding.roles[id.index()] = folding.plain_role(node);
+            folding.roles[id.index()] = folding.plain_role(graph, shapes, node);
             if folding.roles[id.index()] == Role::Ahead {
                 for output in node.outputs.iter().flatten() {
                     folding.fixed[output.index()] = true;
                 }
             }
         }
-        folding.absorb_quantization();
+        let layouts = Layouts { graph, consumers: &folding.consumers, channels_last };
+        let free = layouts.free(|id| folding.roles[id.index()] == Role::Runs);
+        for (id, why) in free {
+            folding.roles[id.index()] = Role::Folded(why);
+        }
+        folding.absorb_quantization(graph);
         for (id, node) in graph.nodes() {
-            if let (Role::Folded(_), Some(input)) = (folding.role(id), node.input(0)) {
+            if let (Role::Folded(_), Some(input)) = (folding.role(id), folding.passed(node)) {
                 folding.buffers[node.output().index()] = folding.buffers[input.index()];
             }
         }
@@ -69,41 +74,47 @@ impl<'g> Folding<'g> {
         self.buffers[value.index()]
     }
 
-    /// Whether a batch normalization was folded into what makes `value`.
-    pub(crate) fn takes_batch_norm(&self, value: ValueId) -> bool {
+    /// What is added to what makes `value` though it is a node of its own: a batch normalization or a bias.
+    pub(crate) fn takes_bias(&self, graph: &Graph, value: ValueId) -> bool {
         self.consumers.of(value).iter().any(|&(id, _)| {
-            matches!(self.graph.node(id).op, Op::BatchNormalization(_))
+            matches!(graph.node(id).op, Op::BatchNormalization(_) | Op::Binary(Binary::Add))
                 && self.role(id) != Role::Runs
         })
     }
 
+    /// The input that a folded node hands on: its first that is not known ahead.
+    fn passed(&self, node: &Node) -> Option<ValueId> {
+        let given = || node.inputs.iter().flatten().copied();
+        given().find(|&it| !self.is_fixed(it)).or(given().next())
+    }
+
     /// The `DequantizeLinear` from which `value` comes, through operators that do not run.
-    pub(crate) fn dequantizer(&self, value: ValueId) -> Option<&'g Node> {
-        let node = self.graph.node(self.source(value)?);
+    pub(crate) fn dequantizer<'g>(&self, graph: &'g Graph, value: ValueId) -> Option<&'g Node> {
+        let node = graph.node(self.source(graph, value)?);
         matches!(node.op, Op::DequantizeLinear(_)).then_some(node)
     }
 
     /// The node that makes `value` in earnest: one that runs, or a quantizing one.
-    fn source(&self, mut value: ValueId) -> Option<NodeId> {
+    fn source(&self, graph: &Graph, mut value: ValueId) -> Option<NodeId> {
         loop {
-            let id = self.graph.producer(value)?;
-            let node = self.graph.node(id);
+            let id = graph.producer(value)?;
+            let node = graph.node(id);
             if self.role(id) == Role::Runs || is_quantizing(node) {
                 return Some(id);
             }
-            value = node.input(0)?;
+            value = self.passed(node)?;
         }
     }
 
     /// The nodes that read `value` in earnest; `None` if it leaves the graph.
-    fn sinks(&self, value: ValueId) -> Option<Vec<NodeId>> {
+    fn sinks(&self, graph: &Graph, value: ValueId) -> Option<Vec<NodeId>> {
         let (mut open, mut sinks) = (vec![value], Vec::new());
         while let Some(value) = open.pop() {
-            if self.graph.outputs().contains(&value) {
+            if graph.outputs().contains(&value) {
                 return None;
             }
             for &(id, _) in self.consumers.of(value) {
-                let node = self.graph.node(id);
+                let node = graph.node(id);
                 if self.role(id) == Role::Runs || is_quantizing(node) {
                     sinks.push(id);
                 } else {
@@ -114,7 +125,7 @@ impl<'g> Folding<'g> {
         Some(sinks)
     }
 
-    fn plain_role(&self, node: &Node) -> Role {
+    fn plain_role(&self, graph: &Graph, shapes: &Shapes, node: &Node) -> Role {
         let ahead = !node.inputs.is_empty()
             && !matches!(node.op, Op::Named(_))
             && (node.reads().all(|it| self.is_fixed(it))
@@ -127,49 +138,81 @@ impl<'g> Folding<'g> {
             Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze | Op::Unsqueeze => {
                 Role::Folded("moves nothing")
             }
-            Op::BatchNormalization(_) if self.maker(node).is_some_and(has_weights) => {
+            Op::BatchNormalization(_) if self.maker(graph, node).is_some_and(has_weights) => {
                 Role::Folded("folded into the weights")
             }
-            op if is_activation(op) && self.maker(node).is_some_and(takes_activation) => {
+            Op::Binary(Binary::Add) if self.is_bias(graph, shapes, node) => {
+                Role::Folded("the bias of its producer")
+            }
+            op if is_activation(op) && self.maker(graph, node).is_some_and(takes_activation) => {
                 Role::Folded("fused into its producer")
             }
             _ => Role::Runs,
         }
     }
 
-    /// The node that makes the first input of `node`, if nobody else reads it.
-    fn maker(&self, node: &Node) -> Option<&'g Node> {
-        let input = node.input(0)?;
-        let alone = self.consumers.of(input).len() == 1 && !self.graph.outputs().contains(&input);
-        let id = self.graph.producer(input).filter(|_| alone)?;
-        let maker = self.graph.node(id);
-        // An activation may follow a batch normalization that melts into the same convolution.
+    /// Whether `node` adds a known vector, one element for each output channel, to a product that has no bias of its own.
+    fn is_bias(&self, graph: &Graph, shapes: &Shapes, node: &Node) -> bool {
+        let inputs = || node.inputs.iter().flatten().copied();
+        let (Some(bias), Some(sum)) =
+            (inputs().find(|&it| self.is_fixed(it)), inputs().find(|&it| !self.is_fixed(it)))
+        else {
+            return false;
+        };
+        let channels = match self.maker_of(graph, sum).map(|it| &it.op) {
+            Some(Op::MatMul) => shapes.dims(sum).and_then(|it| it.last().copied()),
+            Some(Op::Conv(_)) => shapes.dims(sum).and_then(|it| it.get(1).copied()),
+            _ => None,
+        };
+        let bare = self.maker_of(graph, sum).is_some_and(|it| it.input(2).is_none());
+        let ranks = (shapes.dims(bias).map(<[usize]>::len), shapes.dims(sum).map(<[usize]>::len));
+        bare && ranks.0 <= ranks.1
+            && channels.is_some_and(|it| shapes.elements(bias) == Some(it as u64))
+    }
+
+    /// The node that makes the first input of `node` that is not known ahead, if nobody else reads it.
+    fn maker<'g>(&self, graph: &'g Graph, node: &Node) -> Option<&'g Node> {
+        self.maker_of(graph, self.passed(node)?)
+    }
+
+    /// The node that makes `value`, if only one node reads it.
+    fn maker_of<'g>(&self, graph: &'g Graph, value: ValueId) -> Option<&'g Node> {
+        let alone = self.consumers.of(value).len() == 1 && !graph.outputs().contains(&value);
+        let id = graph.producer(value).filter(|_| alone)?;
+        let maker = graph.node(id);
+        // An activation may follow a batch normalization or a bias that melts into the same product.
         match self.role(id) {
             Role::Runs => Some(maker),
-            Role::Folded(_) if matches!(maker.op, Op::BatchNormalization(_)) => self.maker(maker),
+            Role::Folded(_)
+                if matches!(maker.op, Op::BatchNormalization(_) | Op::Binary(Binary::Add)) =>
+            {
+                self.maker(graph, maker)
+            }
             Role::Folded(_) | Role::Ahead => None,
         }
     }
 
     /// Quantizing nodes melt into neighbours that compute with integers.
-    fn absorb_quantization(&mut self) {
+    fn absorb_quantization(&mut self, graph: &Graph) {
         let mut integer = vec![false; self.roles.len()];
-        for (id, node) in self.graph.nodes() {
-            integer[id.index()] = self.computes_integers(id, node);
+        for (id, node) in graph.nodes() {
+            integer[id.index()] = self.computes_integers(graph, id, node);
         }
-        for (id, node) in self.graph.nodes() {
+        for (id, node) in graph.nodes() {
             let absorbed = self.role(id) == Role::Runs
                 && match node.op {
-                    Op::DequantizeLinear(_) => self.sinks(node.output()).is_some_and(|sinks| {
-                        let quantizes =
-                            |it: &NodeId| matches!(self.graph.node(*it).op, Op::QuantizeLinear(_));
-                        !sinks.is_empty()
-                            && sinks.iter().all(|it| integer[it.index()] || quantizes(it))
-                    }),
+                    Op::DequantizeLinear(_) => {
+                        self.sinks(graph, node.output()).is_some_and(|sinks| {
+                            let quantizes =
+                                |it: &NodeId| matches!(graph.node(*it).op, Op::QuantizeLinear(_));
+                            !sinks.is_empty()
+                                && sinks.iter().all(|it| integer[it.index()] || quantizes(it))
+                        })
+                    }
                     Op::QuantizeLinear(_) => node.input(0).is_some_and(|input| {
                         let alone = self.consumers.of(input).len() == 1
-                            && !self.graph.outputs().contains(&input);
-                        alone && self.source(input).is_some_and(|it| integer[it.index()])
+                            && !graph.outputs().contains(&input);
+                        alone && self.source(graph, input).is_some_and(|it| integer[it.index()])
                     }),
                     _ => false,
                 };
@@ -181,20 +224,20 @@ impl<'g> Folding<'g> {
 
     /// Whether all that a running node reads was dequantized just before and, unless it multiplies (and may hand out its sums),
     /// all that it makes is quantized at once.
-    fn computes_integers(&self, id: NodeId, node: &Node) -> bool {
+    fn computes_integers(&self, graph: &Graph, id: NodeId, node: &Node) -> bool {
         if self.role(id) != Role::Runs || is_quantizing(node) {
             return false;
         }
-        let dequantized = |it: ValueId| self.dequantizer(it).is_some();
+        let dequantized = |it: ValueId| self.dequantizer(graph, it).is_some();
         let reads = node.reads().any(dequantized)
             && node.reads().all(|it| self.is_fixed(it) || dequantized(it));
         if has_weights(node) {
             return reads && node.input(1).is_some_and(dequantized);
         }
-        let quantizes = |it: NodeId| matches!(self.graph.node(it).op, Op::QuantizeLinear(_));
+        let quantizes = |it: NodeId| matches!(graph.node(it).op, Op::QuantizeLinear(_));
         reads
             && self
-                .sinks(node.output())
+                .sinks(graph, node.output())
                 .is_some_and(|it| !it.is_empty() && it.into_iter().all(quantizes))
     }
 }
@@ -205,6 +248,7 @@ fn is_quantizing(node: &Node) -> bool {
 
 fn has_weights(node: &Node) -> bool {
     matches!(node.op, Op::Conv(_) | Op::Gemm(_) | Op::MatMul)
+        || matches!(&node.op, Op::Named(it) if it.name == "ConvTranspose")
 }
 
 fn takes_activation(node: &Node) -> bool {

@@ -24,22 +24,51 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod analysis;
+mod arena;
 mod arithmetic;
 mod array;
+mod buffers;
+mod change;
 mod confidence;
 mod count;
 mod energy;
 mod error;
 mod estimate;
 mod fold;
+mod inline;
+mod layout;
 mod memory;
+mod model;
 mod op;
 mod shapes;
 mod weights;
 
-pub use analysis::{Options, estimate};
+use sartor_chip::Chip;
+use sartor_ir::Graph;
+
+pub use arena::{ALIGNMENT, Arena};
 pub use arithmetic::Precision;
+pub use change::Change;
 pub use count::{macs, square_slots};
 pub use error::CostError;
 pub use estimate::{Energy, Estimate, NodeCost, Placement, Resource, RunsOn};
+pub use model::{Model, Price};
+
+/// What to assume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Samples in one run.
+    pub batch: usize,
+    /// The number types.
+    pub precision: Precision,
+}
+
+/// What `graph` costs on `chip`. To price many variants of a graph, prepare a [`Model`] once.
+///
+/// The graph's inputs get the batch wherever their first extent, or its name, stands. Formulas: `docs/cost-model.md`.
+///
+/// # Errors
+/// As [`Model::new`].
+pub fn estimate(graph: &Graph, chip: &Chip, options: &Options) -> Result<Estimate, CostError> {
+    Ok(Model::new(graph, chip, options)?.estimate())
+}

@@ -1,25 +1,46 @@
 //! Convolution.
 
-use sartor_ir::{Conv, Node};
+use sartor_ir::{Named, Node, catalog};
 
 use super::Product;
-use crate::shapes::Shapes;
+use crate::shapes::{Shapes, product as size};
 
 /// `X [n, c, …]`, `W [o, c/group, …]`, `Y [n, o, …]`: a product over `c/group` channels and the kernel's taps at `n · …` positions.
-pub(super) fn product(conv: &Conv, node: &Node, shapes: &Shapes) -> Option<Product> {
-    let weight = shapes.dims(node.input(1)?)?;
+/// `inputs` are those of `X` and of `W`.
+pub(super) fn product(
+    group: usize,
+    node: &Node,
+    shapes: &Shapes,
+    [moving, weights]: [usize; 2],
+) -> Option<Product> {
+    let weight = shapes.dims(node.input(weights)?)?;
     let output = shapes.dims(node.output())?;
     let (&filters, &channels) = (weight.first()?, weight.get(1)?);
-    let size = |extents: &[usize]| extents.iter().map(|&it| it as u64).product::<u64>();
-    let groups = conv.group.max(1);
+    let groups = group.max(1);
+    let positions = (*output.first()? as u64).saturating_mul(size(output.get(2..)?));
     Some(Product {
-        groups: groups as u64,
-        channels: channels as u64,
         taps: size(&weight[2..]),
-        outputs: (filters / groups) as u64,
-        positions: *output.first()? as u64 * size(output.get(2..)?),
         depthwise: groups > 1 && channels == 1,
         reduction_axis: 1,
         output_axis: 0,
+        weights,
+        moving,
+        ..Product::matrix(groups as u64, positions, channels as u64, (filters / groups) as u64)
+    })
+}
+
+/// `X [n, c, …]`, `W [c, o/group, …]`: each input position gives one product over the channels of its group to all taps of all outputs,
+/// which are then added where they overlap (Dumoulin and Visin, A guide to convolution arithmetic, 2016, section 4).
+pub(super) fn transposed(op: &Named, node: &Node, shapes: &Shapes) -> Option<Product> {
+    let groups = catalog::ConvTranspose::read(op).ok()?.group.max(1);
+    let weight = shapes.dims(node.input(1)?)?;
+    let input = shapes.dims(node.input(0)?)?;
+    let (&channels, &outputs) = (weight.first()?, weight.get(1)?);
+    let positions = (*input.first()? as u64).saturating_mul(size(input.get(2..)?));
+    let columns = (outputs as u64).saturating_mul(size(&weight[2..]));
+    let channels = (channels / groups) as u64;
+    Some(Product {
+        bias: (groups as u64).saturating_mul(outputs as u64),
+        ..Product::matrix(groups as u64, positions, channels, columns)
     })
 }

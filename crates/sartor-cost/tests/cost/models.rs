@@ -44,3 +44,34 @@ fn reference_networks_have_the_macs_that_others_count_and_a_price_on_every_chip(
         }
     }
 }
+
+/// All networks, by path, largest files last.
+fn networks(models: &std::path::Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for folder in ["cifar10", "mlperf-tiny", "zoo"] {
+        let Ok(entries) = std::fs::read_dir(models.join(folder)) else { continue };
+        let files = entries.flatten().map(|it| it.path());
+        found.extend(files.filter(|it| it.extension().is_some_and(|it| it == "onnx")));
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn every_network_has_a_price_on_every_chip() {
+    let Some(models) = models() else { return };
+    let chips: Vec<_> = library().iter().map(|it| it.chip().unwrap()).collect();
+    for path in networks(&models) {
+        let bytes = std::fs::read(&path).unwrap();
+        let graph = sartor_onnx::import(bytes, &sartor_onnx::NoExternalData).unwrap().graph;
+        for chip in &chips {
+            let options = Options { batch: 1, precision: Precision::AsIs };
+            let found = estimate(&graph, chip, &options);
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let found = found.unwrap_or_else(|error| panic!("{name} on {}: {error}", chip.id));
+            assert!(found.latency.0 > 0.0 && found.latency.0.is_finite(), "{name} on {}", chip.id);
+            assert!(found.macs.0 > 1000, "{name} on {}: {}", chip.id, found.macs);
+            assert!(found.arena.size >= found.peak_memory, "{name} on {}", chip.id);
+        }
+    }
+}

@@ -54,7 +54,7 @@ fn signed_activations_run_at_the_speed_that_was_measured_for_them() {
     let signed = price(&qdq(&Tensor::from_i8(&[], &[0])), "intel-xeon-icx");
     assert!(signed.precision.contains("0.6 of the speed of f32"), "{}", signed.precision);
     let conv = signed.nodes.iter().find(|it| it.op == "Conv").unwrap();
-    let float = 1_179_648.0 / (1280.0 * 0.7) / 2.3e9;
+    let float = 1_179_648.0 * (13.0 * 40.0 / 512.0) / (1280.0 * 0.7) / 2.3e9;
     assert!((conv.times[0].1.0 / (float / 0.6) - 1.0).abs() < 1e-9);
 }
 
@@ -178,6 +178,22 @@ fn what_cannot_be_priced_says_why() {
     let dims = ["N", "C", "H"].map(sartor_ir::Dim::symbol).to_vec();
     let x = graph.add_input("x", TensorType::new(DType::F32, dims)).unwrap();
     graph.set_outputs(vec![x]);
-    let error = estimate(&graph, &chip, &AS_IS).unwrap_err();
-    assert!(matches!(error, CostError::OpenExtent { axis: 1, .. }), "{error}");
+    let found = estimate(&graph, &chip, &AS_IS).unwrap();
+    assert_eq!(
+        found.assumptions.len(),
+        2,
+        "both open extents are assumed: {:?}",
+        found.assumptions
+    );
+    assert!(found.assumptions[0].contains("`C` of input `x` is taken as 512"));
+    let graph = Graph::new("shapeless");
+    let error = estimate(&shapeless(graph), &chip, &AS_IS).unwrap_err();
+    assert!(matches!(error, CostError::UnknownShape { .. }), "{error}");
+}
+
+/// A graph whose input has no shape.
+fn shapeless(mut graph: Graph) -> Graph {
+    let x = graph.add_input("x", TensorType { dtype: DType::F32, shape: None }).unwrap();
+    graph.set_outputs(vec![x]);
+    graph
 }

@@ -21,7 +21,8 @@ fn one_channel_more_than_the_grain_costs_a_step() {
     let chip = find("intel-xeon-icx").unwrap();
     let compute = |filters| latency(&chip, 512, filters, 3) - 2e-6;
     assert!((compute(16) / compute(1) - 1.0).abs() < 1e-6);
-    assert!((compute(17) / compute(16) - 2.0).abs() < 1e-6);
+    // 256 and 512 vectors of outputs on 40 cores: 7 and 13 for the most loaded.
+    assert!((compute(17) / compute(16) - 13.0 / 7.0).abs() < 1e-6);
 }
 
 proptest! {

@@ -1,0 +1,176 @@
+//! What one node asks of the chip.
+
+use sartor_chip::{Bytes, Chip, Cycles, Macs, NumberType, Seconds};
+use sartor_ir::{Node, Op};
+
+use super::{Model, Network, Place};
+use crate::{
+    CostError,
+    arithmetic::Arithmetic,
+    array::{Occupation, occupation},
+    op::{Product, chip_name},
+    shapes::Shapes,
+    weights::Stored,
+};
+
+/// What a node asks of the chip: all that a change of its sizes, types or weights may touch.
+#[derive(Clone)]
+pub(crate) struct Job<'c> {
+    pub(crate) parts: Vec<Part<'c>>,
+    /// Constants besides weights.
+    pub(crate) constants: Stored<'c>,
+    /// Whether no more is read than is written.
+    pub(crate) partial: bool,
+    /// Time of the array and of elementary steps.
+    pub(crate) compute: Seconds,
+}
+
+/// One product of a node.
+#[derive(Clone)]
+pub(crate) struct Part<'c> {
+    pub(crate) product: Product,
+    pub(crate) arithmetic: Arithmetic<'c>,
+    pub(crate) stored: Stored<'c>,
+    pub(crate) occupation: Occupation,
+}
+
+/// What differs from the graph.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Tweak {
+    /// Types of weights and activations.
+    pub(crate) types: Option<(NumberType, NumberType)>,
+    /// Which pattern the zeros form.
+    pub(crate) pattern: Zeros,
+    /// The fraction of zeros.
+    pub(crate) zeros: Option<f64>,
+}
+
+/// Which pattern zeros form.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Zeros {
+    /// That of the graph.
+    #[default]
+    Own,
+    /// None.
+    Free,
+    /// At most the first number of each second number of weights are not zero.
+    Pattern((u64, u64)),
+}
+
+impl Job<'_> {
+    pub(crate) fn macs(&self) -> Macs {
+        Macs(self.parts.iter().fold(0, |sum, it| sum.saturating_add(it.product.macs())))
+    }
+
+    pub(crate) fn slots(&self) -> Macs {
+        self.parts.iter().map(|it| it.occupation.slots).sum()
+    }
+
+    /// Stored weights and other constants.
+    pub(crate) fn stored(&self) -> Bytes {
+        self.parts.iter().map(|it| it.stored.bytes).sum::<Bytes>() + self.constants.bytes
+    }
+
+    pub(crate) fn parameters(&self) -> u64 {
+        self.parts.iter().map(|it| it.stored.parameters).sum::<u64>() + self.constants.parameters
+    }
+
+    /// Partial sums that are written and read again.
+    pub(crate) fn partial_sums(&self) -> Bytes {
+        self.parts.iter().map(|it| it.occupation.partial).sum()
+    }
+}
+
+impl<'a> Model<'a> {
+    /// The job of the node at a position, with `shapes` and a tweak in place; `None` for one that runs nowhere.
+    pub(crate) fn job(
+        &self,
+        at: usize,
+        shapes: &Shapes,
+        tweak: &Tweak,
+    ) -> Result<Option<Job<'a>>, CostError> {
+        let network = &self.network;
+        let task = &network.tasks[at];
+        if matches!(task.place, Place::Nowhere(_)) {
+            return Ok(None);
+        }
+        let node = network.node(at);
+        let work = Network::work(node, &task.name, shapes)?;
+        let mut parts = Vec::with_capacity(work.products.len());
+        let mut array = Seconds(0.0);
+        for (i, product) in work.products.iter().enumerate() {
+            let arithmetic = match tweak.types {
+                Some((weights, activations)) => self.arithmetics.exactly(weights, activations)?,
+                None => self.arithmetics.choose(task.own[i]),
+            };
+            let stored = task.contents[i].as_ref().map_or_else(Stored::default, |contents| {
+                tweaked(contents, self.chip, tweak).stored(self.chip, product, &arithmetic)
+            });
+            let occupation = occupation(self.chip, node.op.name(), &arithmetic, product);
+            array += occupation.time / stored.pattern.map_or(1.0, |it| it.speedup.value);
+            parts.push(Part { product: *product, arithmetic, stored, occupation });
+        }
+        let rate = |name: &str| self.chip.cycles_per_element(name).map_or(0.0, |it| it.value.0);
+        let outputs: u64 =
+            node.outputs.iter().flatten().filter_map(|&it| shapes.elements(it)).sum();
+        let steps = rate(chip_name(node, &work)) * outputs as f64 * work.per_element;
+        let inner: f64 = work.inner.iter().map(|&(name, count)| rate(name) * count as f64).sum();
+        let constants = self.constants(at, node, shapes, &work.products);
+        let clock = self.chip.clock_of(self.chip.engine()).value;
+        let compute = array.max(Cycles(steps) / clock) + Cycles(inner) / clock;
+        Ok(Some(Job { parts, constants, partial: work.partial, compute }))
+    }
+
+    /// Floating-point constants besides the weights: those of a normalization, for instance.
+    fn constants(
+        &self,
+        at: usize,
+        node: &Node,
+        shapes: &Shapes,
+        products: &[Product],
+    ) -> Stored<'a> {
+        let network = &self.network;
+        let mut stored = Stored::default();
+        let quantizing = matches!(node.op, Op::QuantizeLinear(_) | Op::DequantizeLinear(_));
+        let weights = |i: usize| {
+            products
+                .iter()
+                .zip(&network.tasks[at].contents)
+                .any(|(it, contents)| contents.is_some() && (it.weights == i || it.bias_input == i))
+        };
+        for (i, value) in node.inputs.iter().enumerate() {
+            let Some(value) = value.filter(|&it| network.folding.is_fixed(it) && !weights(i))
+            else {
+                continue;
+            };
+            let (Some(elements), Some(dtype)) = (shapes.elements(value), shapes.dtype(value))
+            else {
+                continue;
+            };
+            let bits = self.arithmetics.activation_bits(dtype);
+            stored.bytes += Bytes((elements * bits).div_ceil(8));
+            stored.parameters += if dtype.is_float() && !quantizing { elements } else { 0 };
+        }
+        stored
+    }
+}
+
+/// The contents of weights after a tweak.
+fn tweaked<'t>(
+    contents: &'t crate::weights::Contents,
+    chip: &Chip,
+    tweak: &Tweak,
+) -> std::borrow::Cow<'t, crate::weights::Contents> {
+    let mut contents = std::borrow::Cow::Borrowed(contents);
+    if let Some(zeros) = tweak.zeros.filter(|_| chip.core.weight_store.is_some()) {
+        contents.to_mut().zeros = zeros;
+    }
+    if tweak.pattern != Zeros::Own {
+        let holds = |it: &sartor_chip::SparsityPattern| match tweak.pattern {
+            Zeros::Pattern((n, m)) if m > 0 => it.m.is_multiple_of(m) && n * (it.m / m) <= it.n,
+            _ => false,
+        };
+        contents.to_mut().patterns = chip.core.sparsity.iter().map(holds).collect();
+    }
+    contents
+}
