@@ -234,6 +234,9 @@ pub(crate) struct Analyze {
     /// Assume these types instead of the file's, as `int8` or `float16`
     #[arg(long = "as", value_name = "TYPE")]
     pub(crate) assume: Option<String>,
+    /// Also write one self-contained HTML page with the roofline of every chip
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 /// `groups MODEL`

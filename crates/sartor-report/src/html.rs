@@ -3,11 +3,13 @@
 //! It follows the reader's choice of light or dark, fits a telephone and prints. Every text of the
 //! record is escaped by the template.
 
+mod analysis;
 mod axis;
 mod details;
 mod latency;
 mod roofline;
 
+pub use analysis::analysis_to_html;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::comparison::{Source, limits, rows};
@@ -21,6 +23,21 @@ const STYLE: &str = include_str!("html/style.css");
 /// Shows a record as one self-contained HTML file.
 pub fn to_html(record: &Record) -> String {
     let title = format!("{} for {}", record.model.file, record.chip.name);
+    let body = html! {
+        (head(record))
+        (figures(record))
+        (steps(&record.steps))
+        (refused(&record.refused))
+        (plots(record))
+        (details::nodes(&pairs(&record.nodes_before, &record.nodes_after)))
+        (details::setting(record))
+        (details::repeat(record))
+    };
+    frame(&title, &body)
+}
+
+/// A page around `body`, with the style sheet in it.
+fn frame(title: &str, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -31,18 +48,7 @@ pub fn to_html(record: &Record) -> String {
                 title { (title) " · Sartor" }
                 style { (PreEscaped(STYLE)) }
             }
-            body {
-                main {
-                    (head(record))
-                    (figures(record))
-                    (steps(&record.steps))
-                    (refused(&record.refused))
-                    (plots(record))
-                    (details::nodes(&pairs(&record.nodes_before, &record.nodes_after)))
-                    (details::setting(record))
-                    (details::repeat(record))
-                }
-            }
+            body { main { (body) } }
         }
     };
     page.into_string()
@@ -152,11 +158,18 @@ fn plots(record: &Record) -> Markup {
         @if !(record.nodes_before.is_empty() && record.nodes_after.is_empty()) {
             section {
                 h2 { "Where the time goes" }
-                (roofline::figure(record))
+                (roofline::figure(&panels(record), &record.chip.ceilings))
                 (latency::figure(&pairs(&record.nodes_before, &record.nodes_after)))
             }
         }
     }
+}
+
+/// The nodes before and after, for the roofline.
+fn panels(record: &Record) -> [roofline::Panel<'_>; 2] {
+    [("Before", &record.nodes_before), ("After", &record.nodes_after)].map(|(name, nodes)| {
+        roofline::Panel { name, nodes: nodes.iter().map(roofline::Work::from).collect() }
+    })
 }
 
 fn source(source: Source) -> Markup {
@@ -177,7 +190,7 @@ mod tests {
 
     use super::*;
     use crate::record::{Ceiling, NodeEstimate};
-    use crate::sample::sample;
+    use crate::sample::{sample, sample_analysis};
 
     /// Elements that have no end tag.
     const VOID: [&str; 1] = ["meta"];
@@ -275,5 +288,23 @@ mod tests {
         let page = to_html(&record);
         assert!(!page.contains("<svg"));
         assert!(page.contains("goes out as it came in"));
+    }
+
+    #[test]
+    fn the_page_of_an_analysis_is_well_formed_and_whole() {
+        let one = sample_analysis();
+        let page = analysis_to_html(&[one.clone(), one.clone()]);
+        assert_eq!(well_formed(&page).iter().filter(|tag| *tag == "svg").count(), 4);
+        for text in [&one.opportunities[0].why, &one.fallbacks[0], &one.sensitivity[0].field] {
+            assert_eq!(page.matches(text.as_str()).count(), 2, "{text}");
+        }
+        assert!(page.contains("does not fit flash"));
+        for reference in ["http", "src=", "href", "url(", "<script", "//"] {
+            assert!(!page.contains(reference), "{reference}");
+        }
+        well_formed(&analysis_to_html(&[]));
+        let evil = "<script>".to_owned();
+        let shown = analysis_to_html(&[crate::Analysis { model: evil, nodes: vec![], ..one }]);
+        assert!(!shown.contains("<script"));
     }
 }

@@ -17,6 +17,7 @@
 //! assert!(text.contains("1.23 ms"));
 //! ```
 
+pub mod analysis;
 pub mod format;
 pub mod record;
 
@@ -30,9 +31,10 @@ mod sample;
 mod table;
 mod terminal;
 
+pub use analysis::Analysis;
 pub use error::ReportError;
-pub use html::to_html;
+pub use html::{analysis_to_html, to_html};
 pub use json::{from_json, to_json};
 pub use record::Record;
 pub use table::{Cell, Column, Table, Terminal, Tone};
-pub use terminal::to_terminal;
+pub use terminal::{analysis_to_terminal, to_terminal};

@@ -1,5 +1,6 @@
 //! A record for the tests: small, and with something in every field.
 
+use crate::analysis::{Analysis, AnalysisNode, Opportunity, Placement, Sensitivity, Share};
 use crate::record::{
     Ceiling, ChipInfo, Fidelity, Figures, Limits, ModelInfo, NodeEstimate, Record, Refused, SCHEMA,
     StepRecord, TensorInfo, Verdict,
@@ -178,4 +179,69 @@ fn nodes_after() -> Vec<NodeEstimate> {
         int8(node("fc", "Gemm", 640, 730, 0.012e-3, "flash"), "int8"),
         node("logits/dequantize", "DequantizeLinear", 0, 50, 0.001e-3, "RAM"),
     ]
+}
+
+/// An analysis of the sample's network for its chip.
+pub(crate) fn sample_analysis() -> Analysis {
+    let record = sample();
+    let nodes = record.nodes_before.iter().map(|it| AnalysisNode {
+        name: it.name.clone(),
+        op: it.op.clone(),
+        runs_on: "chip".to_owned(),
+        macs: it.macs,
+        mac_slots: it.mac_slots,
+        bytes: it.bytes,
+        weight_bytes: 1_000,
+        latency_s: it.latency_s,
+        bound: it.bound.clone(),
+        margin: Some(1.5),
+        utilisation: 0.4,
+        ..AnalysisNode::default()
+    });
+    Analysis {
+        chip: record.chip.id.clone(),
+        chip_name: record.chip.name.clone(),
+        model: record.model.file.clone(),
+        batch: 1,
+        precision: "i8, because the chip has no f32 arithmetic (5 operators)".to_owned(),
+        latency_s: record.before.latency_s,
+        cycles: 500e6 * record.before.latency_s,
+        energy_at_most_j: Some(2e-3),
+        macs: record.before.macs,
+        mac_slots: record.before.mac_slots,
+        utilisation: 0.31,
+        weight_bytes: record.before.bytes,
+        peak_memory_bytes: record.before.peak_memory_bytes,
+        placements: vec![Placement {
+            what: "weights".to_owned(),
+            memory: "flash".to_owned(),
+            needed_bytes: record.before.bytes,
+            capacity_bytes: Some(100_000),
+            fits: false,
+        }],
+        bound: "flash bandwidth".to_owned(),
+        shares: [("flash bandwidth", 0.7), ("compute", 0.3)]
+            .map(|(resource, share)| Share {
+                resource: resource.to_owned(),
+                latency_s: share * record.before.latency_s,
+            })
+            .to_vec(),
+        ceilings: record.chip.ceilings.clone(),
+        opportunities: vec![Opportunity {
+            where_: "stage3/conv1".to_owned(),
+            what: "32 output channels instead of 33".to_owned(),
+            why: "the array computes 48".to_owned(),
+            gain_s: 0.1 * record.before.latency_s,
+        }],
+        sensitivity: vec![Sensitivity {
+            field: "system.memory.flash.read_bytes_per_s".to_owned(),
+            change_percent: 10.0,
+            latency_change_percent: -6.4,
+            energy_change_percent: None,
+        }],
+        fallbacks: vec!["`pool` (GlobalLpPool): host and back".to_owned()],
+        low_confidence: record.chip.low_confidence.clone(),
+        nodes: nodes.collect(),
+        ..Analysis::default()
+    }
 }

@@ -1,5 +1,9 @@
 //! The record in a terminal: the verdict first, then the figures, then the reasons.
 
+pub(crate) mod analysis;
+
+pub use analysis::analysis_to_terminal;
+
 use crate::comparison::{limits, rows, speed};
 use crate::format::points;
 use crate::record::{Fidelity, Record, Refused, StepRecord};

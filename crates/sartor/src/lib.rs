@@ -16,6 +16,7 @@
 //! # Ok::<(), sartor::Error>(())
 //! ```
 
+mod analysis;
 mod arrays;
 mod bench;
 mod compress;
@@ -56,7 +57,8 @@ pub use sartor_engine::{Array, Level, force, level};
 pub use sartor_ir::{Graph, NodeId};
 pub use sartor_plan::quantization_scheme;
 pub use sartor_report::{
-    Column, Record, Table, Terminal, Tone, format, to_html, to_json, to_terminal,
+    Analysis, Column, Record, Table, Terminal, Tone, analysis_to_html, analysis_to_terminal,
+    format, to_html, to_json, to_terminal,
 };
 pub use sartor_train::{
     BatchNorm, Config as TrainConfig, Decay, Distillation, Epoch, Keep, LastBatch, Loss, Mean,

@@ -101,8 +101,8 @@ fn deploy(chip: &Chip) -> Vec<String> {
     ]
 }
 
-/// The chip with its roofs: the arithmetic of every mode, the bandwidth of every memory.
-fn chip_info(chip: &Chip, estimate: &Estimate) -> ChipInfo {
+/// The chip's roofs: the arithmetic of every mode, the bandwidth of every memory.
+pub(crate) fn ceilings(chip: &Chip) -> Vec<Ceiling> {
     let compute = chip.modes().map(|mode| Ceiling::Compute {
         name: format!("{} × {}", mode.weights, mode.activations),
         macs_per_s: chip.rate(mode).0,
@@ -111,11 +111,15 @@ fn chip_info(chip: &Chip, estimate: &Estimate) -> ChipInfo {
         let read = it.read.as_ref()?;
         Some(Ceiling::Memory { name: it.name.clone(), bytes_per_s: read.value.0 })
     });
+    compute.chain(memory).collect()
+}
+
+fn chip_info(chip: &Chip, estimate: &Estimate) -> ChipInfo {
     ChipInfo {
         id: chip.id.clone(),
         name: chip.name.clone(),
         low_confidence: estimate.low_confidence.clone(),
-        ceilings: compute.chain(memory).collect(),
+        ceilings: ceilings(chip),
     }
 }
 

@@ -8,15 +8,16 @@ use sartor_compress::{
     prune::{Criterion, Keep, PruneChannels, Removed, groups, importance},
     quantize,
 };
-use sartor_cost::{CostError, Estimate, Options, Precision, estimate};
+use sartor_cost::{CostError, Options, Precision, estimate};
 use sartor_data::DataSpec;
 use sartor_engine::Array;
 use sartor_ir::Graph;
 use sartor_plan::widths_for_share;
+use sartor_report::Analysis;
 
 use crate::{
-    Error, Evaluation, Interrupt, Model, Predictions, Progress, evaluate::Runner, file::read_text,
-    samples::BoundSamples,
+    Error, Evaluation, Interrupt, Model, Predictions, Progress, analysis::analysis,
+    evaluate::Runner, file::read_text, samples::BoundSamples,
 };
 
 /// What the commands have in common.
@@ -168,18 +169,19 @@ impl Session<'_> {
         Runner::new(graph)?.run_exactly(inputs)
     }
 
-    /// What a network costs on a chip.
+    /// What a network costs on a chip, what binds, and what could be done about it.
     ///
     /// # Errors
-    /// A shape that is not known.
+    /// A shape that is not known, types that the chip does not multiply, an operator for which it refuses the network.
     pub fn analyze(
         &self,
         model: &Model,
         chip: &Chip,
         batch: usize,
         precision: Precision,
-    ) -> Result<Estimate, Error> {
-        Ok(estimate(&model.simplified()?, chip, &Options { batch, precision })?)
+    ) -> Result<Analysis, Error> {
+        let estimate = estimate(&model.simplified()?, chip, &Options { batch, precision })?;
+        Ok(analysis(model, chip, &estimate))
     }
 
     /// Simplifies and quantizes a network with ranges found on `samples`.

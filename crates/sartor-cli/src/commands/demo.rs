@@ -32,7 +32,10 @@ pub(super) fn run(
     let before = session.analyze(&model, &chip, 1, Precision::AsIs)?;
     output.say(&format!(
         "on {} it takes {} by estimate ({}), bound by {}",
-        chip.name, before.latency, before.precision, before.bound
+        chip.name,
+        sartor::format::seconds(before.latency_s),
+        before.precision,
+        before.bound
     ));
     let (_unpacked, spec) = data()?;
     let result = session.compress(&model, &chip, &spec, &Limits::default())?;

@@ -9,7 +9,7 @@ use maud::{Markup, html};
 use super::axis::LogAxis;
 use super::details::ceiling;
 use crate::format::{seconds, si, significant};
-use crate::record::{Ceiling, NodeEstimate, Record};
+use crate::record::{Ceiling, NodeEstimate};
 
 /// The plane in pixels: left, top, right and bottom of the frame inside a picture of 440 by 300.
 const FRAME: (f64, f64, f64, f64) = (58.0, 20.0, 430.0, 256.0);
@@ -28,17 +28,42 @@ struct Plane<'a> {
     bounds: Vec<&'a str>,
 }
 
+/// What the plot needs to know of a node.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Work<'a> {
+    pub(super) name: &'a str,
+    pub(super) macs: u64,
+    pub(super) bytes: u64,
+    pub(super) latency_s: f64,
+    pub(super) bound: &'a str,
+}
+
+impl<'a> From<&'a NodeEstimate> for Work<'a> {
+    fn from(node: &'a NodeEstimate) -> Self {
+        let NodeEstimate { name, macs, bytes, latency_s, bound, .. } = node;
+        Self { name, macs: *macs, bytes: *bytes, latency_s: *latency_s, bound }
+    }
+}
+
+/// One plot of several that share their axes.
+pub(super) struct Panel<'a> {
+    /// Its title.
+    pub(super) name: &'a str,
+    /// Its nodes.
+    pub(super) nodes: Vec<Work<'a>>,
+}
+
 /// A node on the plane.
 struct Point<'a> {
-    node: &'a NodeEstimate,
+    node: Work<'a>,
     intensity: f64,
     throughput: f64,
 }
 
-/// Both plots with one legend; nothing where no node multiplies.
-pub(super) fn figure(record: &Record) -> Markup {
-    let (before, after) = (points(&record.nodes_before), points(&record.nodes_after));
-    let plane = plane(&before, &after, &record.chip.ceilings);
+/// All plots with one legend; nothing where no node multiplies.
+pub(super) fn figure(panels: &[Panel<'_>], ceilings: &[Ceiling]) -> Markup {
+    let points: Vec<_> = panels.iter().map(|panel| points(&panel.nodes)).collect();
+    let plane = plane(&points, ceilings);
     html! {
         @if let Some(plane) = plane {
             figure {
@@ -51,14 +76,11 @@ pub(super) fn figure(record: &Record) -> Markup {
                     }
                 }
                 div.pair {
-                    @for (name, nodes, points) in [
-                        ("Before", &record.nodes_before, &before),
-                        ("After", &record.nodes_after, &after),
-                    ] {
+                    @for (panel, points) in panels.iter().zip(&points) {
                         div {
-                            p.panel { (name) }
-                            (plot(name, &plane, points))
-                            @let left_out = nodes.len() - points.len();
+                            @if panels.len() > 1 { p.panel { (panel.name) } }
+                            (plot(panel.name, &plane, points))
+                            @let left_out = panel.nodes.len() - points.len();
                             @if left_out > 0 {
                                 p.note { "Nodes left out, without multiplications or traffic: " (left_out) "." }
                             }
@@ -74,25 +96,19 @@ pub(super) fn figure(record: &Record) -> Markup {
     }
 }
 
-fn points(nodes: &[NodeEstimate]) -> Vec<Point<'_>> {
-    let point = |node: &'_ NodeEstimate| {
-        (node.macs as f64 / node.bytes as f64, node.macs as f64 / node.latency_s)
-    };
+fn points<'a>(nodes: &[Work<'a>]) -> Vec<Point<'a>> {
     let on_plane = |value: f64| value.is_finite() && value > 0.0;
-    nodes
-        .iter()
-        .map(|node| (node, point(node)))
-        .filter(|(_, (intensity, throughput))| on_plane(*intensity) && on_plane(*throughput))
-        .map(|(node, (intensity, throughput))| Point { node, intensity, throughput })
-        .collect()
+    let point = |&node: &Work<'a>| {
+        let intensity = node.macs as f64 / node.bytes as f64;
+        let throughput = node.macs as f64 / node.latency_s;
+        let seen = on_plane(intensity) && on_plane(throughput);
+        seen.then_some(Point { node, intensity, throughput })
+    };
+    nodes.iter().filter_map(point).collect()
 }
 
-fn plane<'a>(
-    before: &[Point<'a>],
-    after: &[Point<'a>],
-    ceilings: &'a [Ceiling],
-) -> Option<Plane<'a>> {
-    let all = || before.iter().chain(after);
+fn plane<'a>(panels: &[Vec<Point<'a>>], ceilings: &'a [Ceiling]) -> Option<Plane<'a>> {
+    let all = || panels.iter().flatten();
     let ridges = ceilings.iter().flat_map(|memory| {
         ceilings.iter().filter_map(move |compute| match (compute, memory) {
             (Ceiling::Compute { macs_per_s, .. }, Ceiling::Memory { bytes_per_s, .. }) => {
@@ -107,8 +123,8 @@ fn plane<'a>(
     });
     let mut bounds: Vec<&str> = Vec::new();
     for point in all() {
-        if !bounds.contains(&point.node.bound.as_str()) {
-            bounds.push(&point.node.bound);
+        if !bounds.contains(&point.node.bound) {
+            bounds.push(point.node.bound);
         }
     }
     if bounds.is_empty() {
@@ -241,12 +257,13 @@ fn dot(plane: &Plane<'_>, point: &Point<'_>, total_s: f64) -> Markup {
         node.bound
     );
     html! {
-        circle.(plane.color(&node.bound)) cx=(px(plane.x(point.intensity)))
+        circle.(plane.color(node.bound)) cx=(px(plane.x(point.intensity)))
             cy=(px(plane.y(point.throughput))) r=(px(radius)) { title { (title) } }
     }
 }
 
-fn color(index: usize) -> String {
+/// The class of the style sheet for the resource at this place of a legend.
+pub(super) fn color(index: usize) -> String {
     format!("c{}", index % COLORS)
 }
 
@@ -258,21 +275,27 @@ fn px(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Record;
     use crate::sample::sample;
+
+    fn both(record: &Record) -> [Vec<Point<'_>>; 2] {
+        [&record.nodes_before, &record.nodes_after]
+            .map(|nodes| points(&nodes.iter().map(Work::from).collect::<Vec<_>>()))
+    }
 
     #[test]
     fn nodes_without_multiplications_have_no_point() {
         let record = sample();
-        assert_eq!(points(&record.nodes_before).len(), 5);
-        let names: Vec<_> = points(&record.nodes_after).iter().map(|it| &it.node.name).collect();
+        let [before, after] = both(&record);
+        assert_eq!(before.len(), 5);
+        let names: Vec<_> = after.iter().map(|it| it.node.name).collect();
         assert_eq!(names, ["conv1", "stage1/conv1", "stage2/conv1", "stage3/conv1", "fc"]);
     }
 
     #[test]
     fn roofs_stay_inside_the_frame_and_meet_at_the_ridge() {
         let record = sample();
-        let (before, after) = (points(&record.nodes_before), points(&record.nodes_after));
-        let plane = plane(&before, &after, &record.chip.ceilings).unwrap();
+        let plane = plane(&both(&record), &record.chip.ceilings).unwrap();
         for ceiling in &record.chip.ceilings {
             for (intensity, throughput) in plane.roof(ceiling).unwrap() {
                 assert!((FRAME.0..=FRAME.2).contains(&plane.x(intensity)));
@@ -287,8 +310,7 @@ mod tests {
     #[test]
     fn a_resource_has_one_color_in_both_plots() {
         let record = sample();
-        let (before, after) = (points(&record.nodes_before), points(&record.nodes_after));
-        let plane = plane(&before, &after, &[]).unwrap();
+        let plane = plane(&both(&record), &[]).unwrap();
         assert_eq!(plane.bounds, ["compute", "flash"]);
         assert_eq!(plane.color("flash"), "c1");
     }
