@@ -243,7 +243,7 @@ impl Network<'_> {
         if matches!(task.place, Place::Nowhere(_)) {
             return Ok(task);
         }
-        let work = Self::work(node, &task.name, &self.shapes)?;
+        let work = self.work(node, &task.name, &self.shapes)?;
         for product in &work.products {
             let own = Arithmetics::own(graph, &self.folding, &self.shapes, node, product);
             task.own.push(own);
@@ -260,18 +260,30 @@ impl Network<'_> {
     }
 
     /// The work of a node.
-    pub(crate) fn work(node: &Node, name: &str, shapes: &Shapes) -> Result<Work, CostError> {
+    pub(crate) fn work(&self, node: &Node, name: &str, shapes: &Shapes) -> Result<Work, CostError> {
         match op::work(node, shapes) {
             Some(work) => Ok(work),
             None if !multiplies(node) => Ok(Work::elementwise(1.0)),
-            None => Err(CostError::UnknownShape {
-                value: name.to_owned(),
-                origin: format!(
-                    "an operand of node `{name}` ({}) has no inferred shape",
-                    node.op.name()
-                ),
-            }),
+            None => Err(self.unknown_operand(node, name, shapes)),
         }
+    }
+
+    /// The error for a product of which an operand's shape is not known: it names who should have told it.
+    fn unknown_operand(&self, node: &Node, name: &str, shapes: &Shapes) -> CostError {
+        let graph = &self.flat.graph;
+        let operand = node.reads().find(|&it| shapes.dims(it).is_none());
+        let maker = operand.and_then(|it| graph.producer(it)).map(|it| graph.node(it));
+        let value = operand.map_or_else(|| name.to_owned(), |it| graph.value(it).name.clone());
+        let reader = format!("which `{name}` ({}) reads", node.op.name());
+        let origin = match maker {
+            Some(maker) => format!(
+                "node `{}` ({}) does not tell it; declare in the file the shape of this value, {reader}",
+                self.name(maker),
+                maker.op.name()
+            ),
+            None => format!("declare in the file the shape of this value, {reader}"),
+        };
+        CostError::UnknownShape { value, origin }
     }
 }
 

@@ -95,7 +95,7 @@ impl<'a> Model<'a> {
             return Ok(None);
         }
         let node = network.node(at);
-        let work = Network::work(node, &task.name, shapes)?;
+        let work = network.work(node, &task.name, shapes)?;
         let mut parts = Vec::with_capacity(work.products.len());
         let mut array = Seconds(0.0);
         for (i, product) in work.products.iter().enumerate() {
