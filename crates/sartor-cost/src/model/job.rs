@@ -3,7 +3,7 @@
 use sartor_chip::{Bytes, Chip, Cycles, Macs, NumberType, Seconds};
 use sartor_ir::{Node, Op};
 
-use super::{Model, Network, Place};
+use super::{Model, Place};
 use crate::{
     CostError,
     arithmetic::Arithmetic,
