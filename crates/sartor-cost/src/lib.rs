@@ -31,15 +31,19 @@ mod buffers;
 mod change;
 mod confidence;
 mod count;
+pub mod crossbar;
 mod energy;
 mod error;
 mod estimate;
 mod fold;
 mod inline;
 mod layout;
+mod link;
 mod memory;
 mod model;
 mod op;
+mod opportunity;
+mod sensitivity;
 mod shapes;
 mod weights;
 
@@ -53,6 +57,8 @@ pub use count::{macs, square_slots};
 pub use error::CostError;
 pub use estimate::{Energy, Estimate, NodeCost, Placement, Resource, RunsOn};
 pub use model::{Model, Price};
+pub use opportunity::{Kind, Opportunity};
+pub use sensitivity::Sensitivity;
 
 /// What to assume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

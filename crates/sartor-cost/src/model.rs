@@ -129,6 +129,15 @@ impl<'a> Model<'a> {
         Self::priced(Arc::new(network), chip, options, arithmetics)
     }
 
+    /// The same network with other figures of the same chip.
+    pub(crate) fn on<'b>(&self, chip: &'b Chip) -> Result<Model<'b>, CostError>
+    where
+        'a: 'b,
+    {
+        let arithmetics = Arithmetics::new(chip, self.options.precision)?;
+        Model::priced(self.network.clone(), chip, &self.options, arithmetics)
+    }
+
     fn priced(
         network: Arc<Network<'a>>,
         chip: &'a Chip,

@@ -94,6 +94,11 @@ impl Shapes {
         Some(self.facts[value.index()].as_ref()?.ty.dtype)
     }
 
+    /// What was inferred of a value, before any extent was changed.
+    pub(crate) fn fact(&self, value: ValueId) -> Option<&Fact> {
+        self.facts[value.index()].as_ref()
+    }
+
     /// Type with the present extents, if known.
     pub(crate) fn ty(&self, value: ValueId) -> Option<TensorType> {
         Some(TensorType::fixed(self.dtype(value)?, self.dims(value)?))

@@ -11,6 +11,7 @@ use crate::{
     Change, CostError,
     arena::{self, Arena, Span},
     buffers::{across, tile_room},
+    crossbar::{self, Plan},
     energy,
     memory::Residence,
 };
@@ -58,6 +59,7 @@ pub(crate) struct Walk<'a> {
     pub(crate) residence: Residence<'a>,
     pub(crate) latency: Seconds,
     pub(crate) weights: Bytes,
+    pub(crate) arrays: Arrays,
 }
 
 impl<'a> Model<'a> {
@@ -99,12 +101,11 @@ impl<'a> Model<'a> {
                 return;
             }
             price.parameters += job.parameters();
-            let modes = job.parts.iter().map(|it| (Macs(it.product.macs()), it.arithmetic.mode));
-            let one = energy::of_node(self.chip, modes, it.moved, |_| ());
+            let one = energy::of_job(self.chip, job, it.moved, |_| ());
             joules = joules.zip(one).map(|(sum, one)| sum + one * repeats as f64);
         });
         price.latency = walk.latency;
-        price.energy = joules;
+        price.energy = joules.map(|it| it + energy::at_rest(self.chip, walk.latency));
         price.weight_bytes = walk.weights;
         price.peak_memory = walk.arena.least;
         price.arena = walk.arena.size;
@@ -199,8 +200,8 @@ impl<'a> Model<'a> {
     ) -> Walk<'a> {
         let arena = arena::plan(sizes);
         let mut residence = Residence::new(self.chip, sizes, &arena);
-        let mut latency = Seconds(0.0);
-        let mut weights = Bytes(0);
+        let arrays = self.arrays(changed);
+        let (mut latency, mut weights) = (Seconds(0.0), Bytes(0));
         let mut moved = vec![[Bytes(0); 2]; self.chip.system.memories.len()];
         let mut next = changed.iter().peekable();
         for (at, (task, base)) in self.network.tasks.iter().zip(&self.jobs).enumerate() {
@@ -223,7 +224,7 @@ impl<'a> Model<'a> {
                     weights += stored;
                     let from = residence.place(stored);
                     activations = self.traffic(task, job, sizes, &residence, from, &mut moved);
-                    compute = job.compute;
+                    compute = job.compute + arrays.time(at);
                     once = self.once(compute, &moved);
                 }
                 _ => {}
@@ -231,7 +232,28 @@ impl<'a> Model<'a> {
             latency += once * task.repeats as f64;
             visit(&Outcome { task, job, compute, moved: &moved, activations, once });
         }
-        Walk { arena, residence, latency, weights }
+        Walk { arena, residence, latency, weights, arrays }
+    }
+
+    /// The arrays of a crossbar, dealt out to all nodes.
+    fn arrays(&self, changed: &[(u32, Job<'a>)]) -> Arrays {
+        let Some(crossbar) = crossbar::of(self.chip) else { return Arrays::default() };
+        let mut next = changed.iter().peekable();
+        let (mut at, mut uses) = (Vec::new(), Vec::new());
+        for (i, (task, base)) in self.network.tasks.iter().zip(&self.jobs).enumerate() {
+            let new = next.next_if(|it| it.0 as usize == i).map(|it| &it.1);
+            let parts = new.or(base.as_ref()).filter(|_| task.place == Place::Chip);
+            for it in parts.iter().flat_map(|it| &it.parts).filter_map(|it| it.arrays) {
+                at.push(i);
+                uses.push(it);
+            }
+        }
+        let plan = Plan::of(crossbar, &uses);
+        let mut times = vec![Seconds(0.0); self.jobs.len()];
+        for (i, it) in uses.iter().enumerate() {
+            times[at[i]] += plan.time(i, it);
+        }
+        Arrays { times, plan: Some(plan) }
     }
 
     /// Fills in the bytes that a node moves, by memory: its operands where they lie, weights as often as they are read, operands that
@@ -326,6 +348,20 @@ impl<'a> Model<'a> {
             figure.map_or(Seconds(0.0), |it| bytes / it.value)
         };
         time(read, memory.read.as_ref()) + time(written, memory.write.as_ref())
+    }
+}
+
+/// The arrays of a crossbar: empty where the chip has none.
+#[derive(Default)]
+pub(crate) struct Arrays {
+    /// By position.
+    times: Vec<Seconds>,
+    pub(crate) plan: Option<Plan>,
+}
+
+impl Arrays {
+    fn time(&self, at: usize) -> Seconds {
+        self.times.get(at).copied().unwrap_or_default()
     }
 }
 

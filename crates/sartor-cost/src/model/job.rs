@@ -8,6 +8,7 @@ use crate::{
     CostError,
     arithmetic::Arithmetic,
     array::{Occupation, occupation},
+    crossbar,
     op::{Product, chip_name},
     shapes::Shapes,
     weights::Stored,
@@ -32,6 +33,8 @@ pub(crate) struct Part<'c> {
     pub(crate) arithmetic: Arithmetic<'c>,
     pub(crate) stored: Stored<'c>,
     pub(crate) occupation: Occupation,
+    /// What it asks of arrays that multiply where the weights lie; its time is then theirs.
+    pub(crate) arrays: Option<crossbar::Use>,
 }
 
 /// What differs from the graph.
@@ -107,8 +110,12 @@ impl<'a> Model<'a> {
                 tweaked(contents, self.chip, tweak).stored(self.chip, product, &arithmetic)
             });
             let occupation = occupation(self.chip, node.op.name(), &arithmetic, product);
-            array += occupation.time / stored.pattern.map_or(1.0, |it| it.speedup.value);
-            parts.push(Part { product: *product, arithmetic, stored, occupation });
+            let arrays = crossbar::of(self.chip)
+                .map(|it| crossbar::Use::of(it, product, task.contents[i].is_some()));
+            if arrays.is_none() {
+                array += occupation.time / stored.pattern.map_or(1.0, |it| it.speedup.value);
+            }
+            parts.push(Part { product: *product, arithmetic, stored, occupation, arrays });
         }
         let rate = |name: &str| self.chip.cycles_per_element(name).map_or(0.0, |it| it.value.0);
         let outputs: u64 =

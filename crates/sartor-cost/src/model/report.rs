@@ -5,7 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use sartor_chip::{Bytes, Joules, Macs, Seconds};
 
 use super::{Job, Model, Place, evaluate::Outcome, job::Part};
-use crate::{Estimate, NodeCost, Resource, RunsOn, confidence::Doubts, energy, op::chip_name};
+use crate::{
+    Estimate, NodeCost, Resource, RunsOn,
+    confidence::Doubts,
+    crossbar::{self, Plan},
+    energy,
+    op::chip_name,
+};
 
 /// What is written down on the way.
 struct Notes {
@@ -38,6 +44,8 @@ impl<'a> Model<'a> {
             energy.joules = None;
             energy.missing.push("what the host draws".to_owned());
         }
+        let mut assumptions = self.network.assumptions.clone();
+        assumptions.extend(walk.arrays.plan.iter().filter_map(|it| self.arrays_note(it)));
         let used = notes.arithmetic.into_iter();
         let used = used.map(|(how, count)| format!("{how} ({count} operators)"));
         Estimate {
@@ -60,8 +68,23 @@ impl<'a> Model<'a> {
             nodes,
             low_confidence: notes.doubts.list(),
             fallbacks: notes.fallbacks,
-            assumptions: self.network.assumptions.clone(),
+            assumptions,
         }
+    }
+
+    /// What there is to say of a plan of arrays.
+    fn arrays_note(&self, plan: &Plan) -> Option<String> {
+        let crossbar = crossbar::of(self.chip)?;
+        let all = crossbar.arrays.as_ref().map(|it| it.value)?;
+        if plan.fits {
+            return None;
+        }
+        let written = if crossbar.write_row.is_some() {
+            "each layer is written anew in each inference"
+        } else {
+            "nothing says how long it takes to write them anew, which is not counted"
+        };
+        Some(format!("the weights need {} arrays of {all}: {written}", plan.needed))
     }
 
     fn node_cost(&self, it: &Outcome<'_, 'a>, notes: &mut Notes) -> NodeCost {
@@ -125,7 +148,11 @@ impl<'a> Model<'a> {
         self.settle(cost, notes);
         for part in &job.parts {
             self.used(part, notes);
-            if let Some(pattern) = part.stored.pattern {
+            if let Some(it) = &part.arrays {
+                let lost = crossbar::of(self.chip).map_or(0, crossbar::lost_bits);
+                let exact = if lost > 0 { ", converters lose bits" } else { "" };
+                cost.note = format!("{} arrays of weights{exact}", it.arrays);
+            } else if let Some(pattern) = part.stored.pattern {
                 cost.note = format!("the array skips {}:{} zeros", pattern.n, pattern.m);
             } else if part.occupation.split > 1 {
                 cost.note = format!("the sums are split into {} parts", part.occupation.split);
@@ -136,11 +163,10 @@ impl<'a> Model<'a> {
             let share = if possible > 0.0 { cost.macs.0 as f64 / possible } else { 0.0 };
             cost.utilisation = share.min(1.0);
         }
-        let modes = job.parts.iter().map(|it| (Macs(it.product.macs()), it.arithmetic.mode));
         let missing = |name: &dyn Fn() -> String| {
             notes.missing.insert(name());
         };
-        let joules = energy::of_node(self.chip, modes, it.moved, missing);
+        let joules = energy::of_job(self.chip, job, it.moved, missing);
         cost.energy = joules.map(|it| it * repeats as f64);
     }
 

@@ -1,5 +1,7 @@
 //! Estimates of whole graphs against arithmetic done by hand and against measured totals.
 
+mod advice;
+mod changes;
 mod graphs;
 mod models;
 mod networks;

@@ -8,15 +8,20 @@ use crate::graphs::image;
 
 /// A CIFAR residual network of `6 n + 2` layers with projections by 1×1 convolutions.
 fn resnet(n: usize) -> Graph {
+    resnet_of(n, [16, 32, 64])
+}
+
+/// The same with other widths of its stages.
+pub(crate) fn resnet_of(n: usize, widths: [usize; 3]) -> Graph {
     let mut graph = Graph::new("resnet");
     let x = image(&mut graph, 3, 32);
-    let mut x = layer(&mut graph, x, [16, 3, 3], 1, "stem");
+    let mut x = layer(&mut graph, x, [widths[0], 3, 3], 1, "stem");
     x = relu(&mut graph, x, "stem.relu");
-    let mut width = 16;
-    for stage in 0..3 {
+    let mut width = widths[0];
+    for (stage, &wide) in widths.iter().enumerate() {
         for block in 0..n {
-            let (wide, name) = (16 << stage, format!("s{stage}b{block}"));
-            let stride = if wide == width { 1 } else { 2 };
+            let name = format!("s{stage}b{block}");
+            let stride = if stage > 0 && block == 0 { 2 } else { 1 };
             let y = layer(&mut graph, x, [wide, width, 3], stride, &format!("{name}.a"));
             let y = relu(&mut graph, y, &format!("{name}.a.relu"));
             let y = layer(&mut graph, y, [wide, wide, 3], 1, &format!("{name}.b"));
