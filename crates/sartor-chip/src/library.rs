@@ -31,7 +31,16 @@ macro_rules! entries {
 
 const LIBRARY: &[LibraryEntry] = entries![
     "nvidia-a100",
+    "nvidia-h100",
+    "nvidia-h200",
+    "nvidia-l4",
+    "nvidia-t4",
+    "jetson-nano",
+    "jetson-xavier-nx",
     "jetson-orin-nano",
+    "jetson-orin-nano-super",
+    "jetson-orin-nx",
+    "jetson-agx-orin",
     "intel-xeon-icx",
     "google-coral-edgetpu",
     "arm-ethos-u55-128",

@@ -48,9 +48,13 @@ impl Chip {
         self.engine_for(weights, activations).map(|it| it.1)
     }
 
-    /// The engine that a mode of this chip belongs to: the one that multiplies its types.
+    /// The engine that a mode belongs to: the one that holds it; for a copy of a mode, the first that multiplies its types.
     pub fn engine_of(&self, mode: &Mode) -> &Engine {
-        self.engine_for(mode.weights, mode.activations).map_or_else(|| self.engine(), |it| it.0)
+        let holds = |engine: &&Engine| engine.modes.iter().any(|own| std::ptr::eq(own, mode));
+        self.engines()
+            .find(holds)
+            .or_else(|| self.engine_for(mode.weights, mode.activations).map(|it| it.0))
+            .unwrap_or_else(|| self.engine())
     }
 
     /// The clock of an engine.

@@ -33,9 +33,31 @@ fn peaks_are_those_in_print() {
         ("nvidia-a100", I8, I8, 624.0 * tera),
         ("nvidia-a100", F16, F16, 312.0 * tera),
         ("nvidia-a100", Bf16, Bf16, 312.0 * tera),
+        ("nvidia-a100", Tf32, Tf32, 156.0 * tera),
         ("nvidia-a100", F32, F32, 19.5 * tera),
+        ("nvidia-h100", I8, I8, 1978.9 * tera),
+        ("nvidia-h100", F8E4M3, F8E4M3, 1978.9 * tera),
+        ("nvidia-h100", F16, F16, 989.4 * tera),
+        ("nvidia-h100", Tf32, Tf32, 494.7 * tera),
+        ("nvidia-h100", F32, F32, 66.9 * tera),
+        ("nvidia-h200", I8, I8, 1978.9 * tera),
+        ("nvidia-l4", I8, I8, 242.5 * tera),
+        ("nvidia-l4", F8E4M3, F8E4M3, 242.5 * tera),
+        ("nvidia-l4", Bf16, Bf16, 121.0 * tera),
+        ("nvidia-l4", Tf32, Tf32, 60.0 * tera),
+        ("nvidia-l4", F32, F32, 30.3 * tera),
+        ("nvidia-t4", I8, I8, 130.0 * tera),
+        ("nvidia-t4", F16, F16, 65.0 * tera),
+        ("nvidia-t4", F32, F32, 8.1 * tera),
+        ("jetson-nano", F16, F16, 0.472 * tera),
+        ("jetson-nano", F32, F32, 0.236 * tera),
+        ("jetson-xavier-nx", I8, I8, 12.3 * tera),
+        ("jetson-xavier-nx", F16, F16, 6.8 * tera),
         ("jetson-orin-nano", I8, I8, 20.5 * tera),
         ("jetson-orin-nano", F16, F16, 10.25 * tera),
+        ("jetson-orin-nano-super", I8, I8, 33.4 * tera),
+        ("jetson-orin-nx", I8, I8, 30.1 * tera),
+        ("jetson-agx-orin", I8, I8, 85.0 * tera),
         ("intel-xeon-icx", I8, U8, 23.6 * tera),
         ("intel-xeon-icx", F32, F32, 5.9 * tera),
         ("google-coral-edgetpu", I8, I8, 4.0 * tera),
@@ -57,7 +79,16 @@ fn memories_and_power_are_those_in_print() {
     for (id, memory, capacity, read) in [
         ("nvidia-a100", "hbm", Some(80_000_000_000), Some(2.039e12)),
         ("nvidia-a100", "l2", Some(40 << 20), None),
+        ("nvidia-h100", "hbm", Some(80_000_000_000), Some(3.35e12)),
+        ("nvidia-h200", "hbm", Some(141_000_000_000), Some(4.8e12)),
+        ("nvidia-l4", "gddr6", Some(24_000_000_000), Some(300e9)),
+        ("nvidia-t4", "gddr6", Some(16_000_000_000), Some(320e9)),
+        ("jetson-nano", "lpddr4", Some(4_000_000_000), Some(25.6e9)),
+        ("jetson-xavier-nx", "lpddr4x", Some(8_000_000_000), Some(59.7e9)),
         ("jetson-orin-nano", "lpddr5", Some(8_000_000_000), Some(68e9)),
+        ("jetson-orin-nano-super", "lpddr5", Some(8_000_000_000), Some(102e9)),
+        ("jetson-orin-nx", "lpddr5", Some(16_000_000_000), Some(102.4e9)),
+        ("jetson-agx-orin", "lpddr5", Some(64_000_000_000), Some(204.8e9)),
         ("intel-xeon-icx", "l3", Some(60 << 20), None),
         ("intel-xeon-icx", "ddr4", None, Some(204.8e9)),
         ("arm-ethos-u55-128", "sram", Some(2 << 20), Some(4e9)),
@@ -69,9 +100,21 @@ fn memories_and_power_are_those_in_print() {
         assert_eq!(found.capacity.as_ref().map(|figure| figure.value.0), capacity, "{id} {memory}");
         assert_eq!(found.read.as_ref().map(|figure| figure.value.0), read, "{id} {memory}");
     }
-    for (id, watts) in
-        [("nvidia-a100", 400.0), ("google-coral-edgetpu", 2.0), ("intel-xeon-icx", 270.0)]
-    {
+    for (id, watts) in [
+        ("nvidia-a100", 400.0),
+        ("nvidia-h100", 700.0),
+        ("nvidia-h200", 700.0),
+        ("nvidia-l4", 72.0),
+        ("nvidia-t4", 70.0),
+        ("jetson-nano", 10.0),
+        ("jetson-xavier-nx", 20.0),
+        ("jetson-orin-nano", 15.0),
+        ("jetson-orin-nano-super", 25.0),
+        ("jetson-orin-nx", 25.0),
+        ("jetson-agx-orin", 60.0),
+        ("google-coral-edgetpu", 2.0),
+        ("intel-xeon-icx", 270.0),
+    ] {
         assert!((find(id).unwrap().energy.limit.unwrap().value.0 - watts).abs() < 1e-9, "{id}");
     }
 }
@@ -81,7 +124,13 @@ fn the_best_mode_the_float_mode_and_the_grain() {
     for (id, best, float, grain, class) in [
         ("intel-xeon-icx", (I8, U8), Some(F32), 16, Class::Cpu),
         ("nvidia-a100", (I8, I8), Some(F32), 32, Class::Gpu),
+        ("nvidia-h100", (I8, I8), Some(F32), 32, Class::Gpu),
+        ("nvidia-l4", (I8, I8), Some(F32), 32, Class::Gpu),
+        ("nvidia-t4", (I8, I8), Some(F32), 32, Class::Gpu),
+        ("jetson-nano", (F16, F16), Some(F32), 8, Class::Gpu),
+        ("jetson-xavier-nx", (I8, I8), Some(F32), 32, Class::Gpu),
         ("jetson-orin-nano", (I8, I8), Some(F32), 32, Class::Gpu),
+        ("jetson-agx-orin", (I8, I8), Some(F32), 32, Class::Gpu),
         ("arm-ethos-u55-128", (I8, I8), None, 16, Class::Npu),
         ("google-coral-edgetpu", (I8, I8), None, 64, Class::Npu),
         ("arm-cortex-m7", (I8, I8), Some(F32), 4, Class::Mcu),
@@ -178,4 +227,46 @@ fn where_things_live_and_what_runs() {
     assert_eq!(coral.core.operators.fallback, Fallback::CpuSuffix);
     assert!(coral.near_memory().keeps_weights && !coral.runs("Gather"));
     assert!(find("nvidia-a100").unwrap().runs("TopK"));
+}
+
+/// What vendors print for a whole chip with two kinds of engines: the sum.
+#[test]
+fn accelerators_beside_the_graphics_processor_add_to_what_is_advertised() {
+    for (id, tera_ops) in
+        [("jetson-xavier-nx", 21.0), ("jetson-orin-nx", 50.0), ("jetson-agx-orin", 137.5)]
+    {
+        let chip = find(id).unwrap();
+        let engines: Vec<_> = chip.engines().map(|engine| engine.name.as_str()).collect();
+        assert_eq!(engines, ["gpu", "dla"], "{id}");
+        let modes = chip.modes().filter(|mode| (mode.weights, mode.activations) == (I8, I8));
+        let sum: f64 = modes.map(|mode| chip.peak(mode).ops_per_second()).sum();
+        assert!((sum / tera_ops / 1e12 - 1.0).abs() < 0.02, "{id}: {sum:e}");
+    }
+    assert_eq!(find("jetson-orin-nano-super").unwrap().engines().count(), 1);
+    assert!(find("jetson-xavier-nx").unwrap().core.sparsity.is_empty());
+    assert!(find("nvidia-t4").unwrap().core.sparsity.is_empty());
+}
+
+/// Figures that are recalled, disputed or inferred bear low confidence, so that every report that uses them says so.
+#[test]
+fn what_is_uncertain_says_so() {
+    for (id, keys) in [
+        ("nvidia-a100", &["system.memories[0].capacity", "core.sparsity[0].min_k"][..]),
+        ("nvidia-h100", &["core.sparsity[0].min_k"]),
+        ("nvidia-h200", &["system.memories[1].read", "energy.limit"]),
+        ("nvidia-l4", &["core.engines[0].modes[0].macs_per_cycle", "system.clock"]),
+        ("nvidia-t4", &["system.memories[0].capacity"]),
+        ("jetson-nano", &["system.memories[0].capacity", "runtime.quirks[0].speed_over_float"]),
+        ("jetson-xavier-nx", &["core.engines[1].modes[0].macs_per_cycle", "system.clock"]),
+        ("jetson-orin-nano", &["core.sparsity[0].speedup"]),
+        ("jetson-orin-nx", &["core.engines[1].modes[0].macs_per_cycle", "system.clock"]),
+        ("jetson-agx-orin", &["core.engines[1].modes[0].macs_per_cycle", "system.clock"]),
+        ("intel-xeon-icx", &["system.memories[2].read", "energy.limit"]),
+        ("google-coral-edgetpu", &["core.engines[0].model.array", "system.clock"]),
+    ] {
+        let doubtful = find(id).unwrap().low_confidence();
+        for key in keys {
+            assert!(doubtful.iter().any(|(found, _)| found == key), "{id} {key}: {doubtful:?}");
+        }
+    }
 }
