@@ -14,7 +14,7 @@
 //! // A 1×1 convolution from 33 to 32 channels occupies the array as if it read 64 channels.
 //! assert_eq!(mode.unroll.value.mac_slots(33, 1, 32, 256).0, 64 * 32 * 256);
 //! println!("{}: {} peak, {}", chip.name, chip.peak(mode), mode.macs_per_cycle.provenance);
-//! assert_eq!(library().len(), 6);
+//! assert!(library().iter().any(|entry| entry.id == chip.id));
 //! # Ok::<(), sartor_chip::ChipError>(())
 //! ```
 //!

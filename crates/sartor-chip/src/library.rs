@@ -42,9 +42,19 @@ const LIBRARY: &[LibraryEntry] = entries![
     "jetson-orin-nx",
     "jetson-agx-orin",
     "intel-xeon-icx",
+    "intel-xeon-spr",
+    "intel-myriad-x",
+    "intel-npu-3720",
+    "intel-npu-4000",
     "google-coral-edgetpu",
+    "google-tpu-v4",
+    "google-tpu-v5e",
     "arm-ethos-u55-128",
     "arm-cortex-m7",
+    "arm-cortex-a76",
+    "arm-neoverse-n1",
+    "qualcomm-htp-v73",
+    "qualcomm-htp-v75",
 ];
 
 /// Every chip of the library.

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use sartor_chip::{
-    Axis, Bytes, Class, Content, Fallback, Granularity, NumberType::*, Overflow, Provenance,
-    Unroll, find, library, lint,
+    Axis, Bytes, Chip, Class, Content, Fallback, Granularity, Mode, NumberType::*, OpFacts,
+    Overflow, Provenance, Unroll, find, library, lint,
 };
 
 #[test]
@@ -60,10 +60,25 @@ fn peaks_are_those_in_print() {
         ("jetson-agx-orin", I8, I8, 85.0 * tera),
         ("intel-xeon-icx", I8, U8, 23.6 * tera),
         ("intel-xeon-icx", F32, F32, 5.9 * tera),
+        ("intel-xeon-spr", I8, U8, 229.0 * tera),
+        ("intel-xeon-spr", Bf16, Bf16, 115.0 * tera),
+        ("intel-myriad-x", F16, F16, 1.0 * tera),
+        ("intel-npu-3720", I8, U8, 11.5 * tera),
+        ("intel-npu-3720", F16, F16, 5.75 * tera),
+        ("intel-npu-4000", I8, U8, 48.0 * tera),
         ("google-coral-edgetpu", I8, I8, 4.0 * tera),
+        ("google-tpu-v4", Bf16, Bf16, 275.0 * tera),
+        ("google-tpu-v4", I8, I8, 275.0 * tera),
+        ("google-tpu-v5e", Bf16, Bf16, 197.0 * tera),
+        ("google-tpu-v5e", I8, I8, 393.0 * tera),
         ("arm-ethos-u55-128", I8, I8, 0.128 * tera),
         ("arm-ethos-u55-128", I8, I16, 0.064 * tera),
         ("arm-cortex-m7", I8, I8, 1.6e9),
+        ("arm-cortex-a76", I8, I8, 614e9),
+        ("arm-cortex-a76", F32, F32, 153.6e9),
+        ("arm-neoverse-n1", I8, I8, 10.24 * tera),
+        ("qualcomm-htp-v73", I8, U8, 26.0 * tera),
+        ("qualcomm-htp-v75", I8, U8, 45.0 * tera),
     ] {
         let chip = find(id).unwrap();
         let found = chip.peak(chip.mode(weights, activations).unwrap()).ops_per_second();
@@ -93,7 +108,19 @@ fn memories_and_power_are_those_in_print() {
         ("intel-xeon-icx", "ddr4", None, Some(204.8e9)),
         ("arm-ethos-u55-128", "sram", Some(2 << 20), Some(4e9)),
         ("arm-ethos-u55-128", "flash", Some(8 << 20), Some(0.5e9)),
+        ("intel-xeon-spr", "l3", Some(105 << 20), None),
+        ("intel-xeon-spr", "ddr5", None, Some(307e9)),
+        ("intel-myriad-x", "cmx", Some(5 << 19), None),
+        ("intel-npu-3720", "cmx", Some(4 << 20), None),
+        ("intel-npu-4000", "cmx", None, None),
         ("google-coral-edgetpu", "sram", Some(8 << 20), None),
+        ("google-tpu-v4", "hbm", Some(32 << 30), Some(1.2e12)),
+        ("google-tpu-v4", "cmem", Some(128 << 20), None),
+        ("google-tpu-v5e", "hbm", Some(16_000_000_000), Some(819e9)),
+        ("google-tpu-v5e", "vmem", Some(128 << 20), None),
+        ("qualcomm-htp-v73", "vtcm", Some(8 << 20), None),
+        ("qualcomm-htp-v73", "lpddr5x", None, Some(67e9)),
+        ("qualcomm-htp-v75", "lpddr5x", None, Some(77e9)),
     ] {
         let chip = find(id).unwrap();
         let found = chip.system.memories.iter().find(|found| found.name == memory).unwrap();
@@ -113,6 +140,9 @@ fn memories_and_power_are_those_in_print() {
         ("jetson-orin-nx", 25.0),
         ("jetson-agx-orin", 60.0),
         ("google-coral-edgetpu", 2.0),
+        ("google-tpu-v4", 192.0),
+        ("intel-myriad-x", 1.5),
+        ("intel-xeon-spr", 350.0),
         ("intel-xeon-icx", 270.0),
     ] {
         assert!((find(id).unwrap().energy.limit.unwrap().value.0 - watts).abs() < 1e-9, "{id}");
@@ -132,8 +162,18 @@ fn the_best_mode_the_float_mode_and_the_grain() {
         ("jetson-orin-nano", (I8, I8), Some(F32), 32, Class::Gpu),
         ("jetson-agx-orin", (I8, I8), Some(F32), 32, Class::Gpu),
         ("arm-ethos-u55-128", (I8, I8), None, 16, Class::Npu),
+        ("intel-xeon-spr", (I8, U8), Some(F32), 16, Class::Cpu),
+        ("intel-myriad-x", (F16, F16), Some(F16), 16, Class::Npu),
+        ("intel-npu-3720", (I8, U8), Some(F16), 16, Class::Npu),
+        ("intel-npu-4000", (I8, U8), Some(F16), 16, Class::Npu),
         ("google-coral-edgetpu", (I8, I8), None, 64, Class::Npu),
+        ("google-tpu-v4", (Bf16, Bf16), Some(Bf16), 128, Class::Npu),
+        ("google-tpu-v5e", (I8, I8), Some(Bf16), 128, Class::Npu),
         ("arm-cortex-m7", (I8, I8), Some(F32), 4, Class::Mcu),
+        ("arm-cortex-a76", (I8, I8), Some(F32), 8, Class::Cpu),
+        ("arm-neoverse-n1", (I8, I8), Some(F32), 8, Class::Cpu),
+        ("qualcomm-htp-v73", (I8, U8), Some(F16), 32, Class::Npu),
+        ("qualcomm-htp-v75", (I8, U8), Some(F16), 32, Class::Npu),
     ] {
         let chip = find(id).unwrap();
         let mode = chip.best_mode();
@@ -247,6 +287,43 @@ fn accelerators_beside_the_graphics_processor_add_to_what_is_advertised() {
     assert!(find("nvidia-t4").unwrap().core.sparsity.is_empty());
 }
 
+/// Tiles need 16 rows; below, the same types run on the vector units.
+#[test]
+fn a_processor_with_tiles_has_two_engines_for_the_same_types() {
+    let chip = find("intel-xeon-spr").unwrap();
+    let names: Vec<_> = chip.engines().map(|engine| engine.name.as_str()).collect();
+    assert_eq!(names, ["amx", "avx512"]);
+    let [amx, avx] = [0, 1].map(|at| &chip.core.engines[at].modes[0]);
+    assert_eq!((amx.weights, amx.activations), (avx.weights, avx.activations));
+    assert!((amx.macs_per_cycle.value / avx.macs_per_cycle.value - 8.0).abs() < 1e-9);
+    assert_eq!(
+        (chip.engine_of(avx).name.as_str(), chip.engine_of(amx).name.as_str()),
+        ("avx512", "amx")
+    );
+    let time = |mode: &Mode, positions| {
+        mode.unroll.value.mac_slots(1024, 1, 1024, positions).0 as f64 / chip.rate(mode).0
+    };
+    assert!(time(avx, 1) < time(amx, 1) && time(amx, 16) < time(avx, 16));
+}
+
+/// The compiler takes tensors of three dimensions above 1, and one-dimensional softmax of at most 16 000.
+#[test]
+fn the_edge_tpu_refuses_what_its_compiler_does() {
+    let chip = find("google-coral-edgetpu").unwrap();
+    for (op, shape, runs) in [
+        ("Conv", vec![1, 64, 32, 32], true),
+        ("Conv", vec![2, 64, 32, 32], false),
+        ("Softmax", vec![1, 1000], true),
+        ("Softmax", vec![1, 16_001], false),
+        ("Softmax", vec![12, 49], false),
+        ("Gather", vec![8], false),
+    ] {
+        let shapes = [shape];
+        let facts = OpFacts { op, shapes: &shapes, ..OpFacts::default() };
+        assert_eq!(chip.refuses(&facts).is_none(), runs, "{op} {shapes:?}");
+    }
+}
+
 /// Figures that are recalled, disputed or inferred bear low confidence, so that every report that uses them says so.
 #[test]
 fn what_is_uncertain_says_so() {
@@ -262,11 +339,37 @@ fn what_is_uncertain_says_so() {
         ("jetson-orin-nx", &["core.engines[1].modes[0].macs_per_cycle", "system.clock"]),
         ("jetson-agx-orin", &["core.engines[1].modes[0].macs_per_cycle", "system.clock"]),
         ("intel-xeon-icx", &["system.memories[2].read", "energy.limit"]),
+        ("intel-xeon-spr", &["system.memories[2].read", "energy.limit", "core.engines[0].cores"]),
+        (
+            "intel-myriad-x",
+            &["core.engines[0].modes[0].unroll", "core.operators.limits[0].stride_max"],
+        ),
+        ("intel-npu-3720", &["core.engines[0].cores", "system.memories[0].capacity"]),
+        ("intel-npu-4000", &["core.engines[0].cores"]),
         ("google-coral-edgetpu", &["core.engines[0].model.array", "system.clock"]),
+        ("google-tpu-v4", &["core.engines[0].modes[0].unroll", "system.memories[1].capacity"]),
+        ("google-tpu-v5e", &["system.memories[0].capacity"]),
+        ("arm-cortex-a76", &["core.engines[0].modes[0].macs_per_cycle"]),
+        ("arm-neoverse-n1", &["core.engines[0].modes[0].macs_per_cycle", "system.clock"]),
+        ("qualcomm-htp-v73", &["core.engines[0].modes[0].macs_per_cycle", "system.clock"]),
+        (
+            "qualcomm-htp-v75",
+            &["core.engines[0].modes[0].macs_per_cycle", "system.memories[1].read"],
+        ),
     ] {
         let doubtful = find(id).unwrap().low_confidence();
         for key in keys {
             assert!(doubtful.iter().any(|(found, _)| found == key), "{id} {key}: {doubtful:?}");
         }
+    }
+}
+
+#[test]
+fn a_cell_of_a_systolic_array_may_do_several_small_products() {
+    let coral = library().iter().find(|entry| entry.id == "google-coral-edgetpu").unwrap();
+    for (rate, findings) in [("8192", 0), ("6000", 1), ("2048", 1)] {
+        let text = coral.toml.replace("{ v = 4096, derived", &format!("{{ v = {rate}, derived"));
+        let found = lint(&Chip::parse("coral.toml", &text).unwrap());
+        assert_eq!(found.len(), findings, "{rate}: {found:?}");
     }
 }
