@@ -56,6 +56,7 @@ pub use change::Change;
 pub use count::{macs, square_slots};
 pub use error::CostError;
 pub use estimate::{Energy, Estimate, NodeCost, Placement, Resource, RunsOn};
+pub use link::ChannelGroup;
 pub use model::{Model, Price};
 pub use opportunity::{Kind, Opportunity};
 pub use sensitivity::Sensitivity;

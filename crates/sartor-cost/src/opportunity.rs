@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 
 use sartor_chip::{Bytes, Chip, Seconds};
-use sartor_ir::ValueId;
 use serde::Serialize;
 
 use crate::{
     Change, CostError, Model, Options,
-    link::linked,
+    link::ChannelGroup,
     model::{Job, Place},
 };
 
@@ -64,13 +63,14 @@ impl Model<'_> {
     /// None for a model that was prepared.
     pub fn opportunities(&self, most: usize) -> Result<Vec<Opportunity>, CostError> {
         let mut search = Search { model: self, before: self.base()?.latency, found: Vec::new() };
-        let mut seen = BTreeSet::new();
+        for group in self.channel_groups() {
+            search.channels(&group)?;
+        }
         for (at, job) in self.jobs.iter().enumerate() {
             let Some(job) = job.as_ref().filter(|_| self.network.tasks[at].place == Place::Chip)
             else {
                 continue;
             };
-            search.channels(at, job, &mut seen)?;
             search.types(at, job)?;
             search.patterns(at, job)?;
         }
@@ -111,40 +111,26 @@ impl Search<'_, '_> {
     }
 
     /// Fewer output channels, with all layers that are tied to them.
-    fn channels(
-        &mut self,
-        at: usize,
-        job: &Job<'_>,
-        seen: &mut BTreeSet<(ValueId, usize)>,
-    ) -> Result<(), CostError> {
+    fn channels(&mut self, group: &ChannelGroup) -> Result<(), CostError> {
         let network = &*self.model.network;
-        let task = &network.tasks[at];
-        let ([part], [Some(_)]) = (job.parts.as_slice(), task.contents.as_slice()) else {
+        let at = network.tasks.iter().position(|it| it.name == group.layer);
+        let job = at.and_then(|at| self.model.jobs[at].as_ref());
+        let Some(mode) = job.and_then(|it| it.parts.first()).map(|it| it.arithmetic.mode) else {
             return Ok(());
         };
-        let Some(weights) = network.node(at).input(part.product.weights) else { return Ok(()) };
-        let axis = part.product.output_axis;
-        let Some(now) = network.shapes.dims(weights).and_then(|it| it.get(axis).copied()) else {
-            return Ok(());
-        };
-        let mode = part.arithmetic.mode;
         let step = mode.unroll.value.n.max(mode.grain.value).max(1) as usize;
-        let next = (now - 1) / step * step;
-        if next == 0 || seen.contains(&(weights, axis)) {
+        let next = group.width.saturating_sub(1) / step * step;
+        if next == 0 {
             return Ok(());
         }
-        let Some(all) = linked(network, weights, axis) else { return Ok(()) };
-        seen.extend(all.iter().copied());
-        let shrink =
-            |&(value, axis): &(ValueId, usize)| Change::Extent { value, axis, extent: next };
-        let changes: Vec<Change> = all.iter().map(shrink).collect();
+        let changes = group.narrowed(next);
         let after = self.priced(&changes)?;
-        let change = format!("{now} → {next} output channels");
+        let change = format!("{} → {next} output channels", group.width);
         let reason = format!(
             "the array takes output channels in steps of {step}; {} other axes shrink with them",
-            all.len() - 1
+            group.axes.len() - 1
         );
-        self.add((&task.name, Kind::Channels), after, change, reason, changes);
+        self.add((&group.layer, Kind::Channels), after, change, reason, changes);
         Ok(())
     }
 
