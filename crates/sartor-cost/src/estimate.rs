@@ -19,6 +19,8 @@ pub enum Resource {
     Overhead,
     /// Transfers to the host and back.
     Fallback,
+    /// What the host computes.
+    Host,
 }
 
 impl Serialize for Resource {
@@ -35,6 +37,7 @@ impl fmt::Display for Resource {
             Resource::Memory(name) => f.pad(&format!("{name} bandwidth")),
             Resource::Overhead => f.pad("operator overhead"),
             Resource::Fallback => f.pad("host transfers"),
+            Resource::Host => f.pad("host compute"),
         }
     }
 }
@@ -45,7 +48,7 @@ impl fmt::Display for Resource {
 pub enum RunsOn {
     /// On the chip.
     Chip,
-    /// On the host, whose own time is not part of the estimate.
+    /// On the host, whose own time is part of the estimate where the chip describes it.
     Host,
     /// Nowhere: it is computed ahead or melts into a neighbour.
     Nowhere,

@@ -2,6 +2,7 @@
 
 mod evaluate;
 mod job;
+mod limits;
 mod report;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -168,11 +169,11 @@ impl Network<'_> {
         for (at, (id, node)) in graph.nodes().enumerate() {
             let name = self.name(node);
             let role = self.folding.role(id);
-            let off = !chip.runs(node.op.name());
-            let reason = if off && !suffix && role != Role::Ahead && !absorbed(role, node) {
-                self.off_chip(chip, node, &name, count - at)?
-            } else {
-                None
+            let asked = !suffix && role != Role::Ahead && !absorbed(role, node);
+            let refused = if asked { limits::refused(chip, node, &self.shapes) } else { None };
+            let reason = match refused {
+                Some(why) => self.off_chip(chip, node, &name, &why, count - at)?,
+                None => None,
             };
             suffix |= reason.is_some() && chip.core.operators.fallback == Fallback::CpuSuffix;
             let place = match role {
@@ -203,6 +204,7 @@ impl Network<'_> {
         chip: &Chip,
         node: &Node,
         name: &str,
+        why: &str,
         rest: usize,
     ) -> Result<Option<String>, CostError> {
         let (op, id) = (node.op.name(), &chip.id);
@@ -213,10 +215,10 @@ impl Network<'_> {
                 ));
                 Ok(None)
             }
-            Fallback::CpuPerOp => Ok(Some(format!("{id} does not run {op}: host and back"))),
-            Fallback::CpuSuffix => Ok(Some(format!(
-                "{id} does not run {op}: it and all after it ({rest} nodes) run on the host"
-            ))),
+            Fallback::CpuPerOp => Ok(Some(format!("{why}: host and back"))),
+            Fallback::CpuSuffix => {
+                Ok(Some(format!("{why}: it and all after it ({rest} nodes) run on the host")))
+            }
             Fallback::Reject => Err(CostError::Rejected {
                 chip: id.clone(),
                 node: name.to_owned(),

@@ -210,14 +210,17 @@ impl<'a> Model<'a> {
             moved.fill([Bytes(0); 2]);
             let (mut activations, mut compute, mut once) = (Bytes(0), Seconds(0.0), Seconds(0.0));
             match (&task.place, job) {
-                (Place::Host { reason: Some(_), suffix }, _) => {
-                    activations = if *suffix {
-                        across(sizes, at as u32)
-                    } else {
-                        let all = task.reads.iter().chain(&task.writes);
-                        all.map(|&it| sizes[it as usize].0).sum()
-                    };
-                    once = residence.host_transfer(activations);
+                (Place::Host { reason, suffix }, job) => {
+                    if reason.is_some() {
+                        activations = if *suffix {
+                            across(sizes, at as u32)
+                        } else {
+                            let all = task.reads.iter().chain(&task.writes);
+                            all.map(|&it| sizes[it as usize].0).sum()
+                        };
+                    }
+                    compute = job.map_or(Seconds(0.0), |it| it.compute);
+                    once = residence.host_transfer(activations) + compute;
                 }
                 (Place::Chip, Some(job)) => {
                     let stored = job.stored();

@@ -7,9 +7,9 @@ use super::{Model, Place};
 use crate::{
     CostError,
     arithmetic::Arithmetic,
-    array::{Occupation, occupation},
+    array::{Occupation, occupation, on_engine},
     crossbar,
-    op::{Product, chip_name},
+    op::{Product, Work, chip_name},
     shapes::Shapes,
     weights::Stored,
 };
@@ -22,7 +22,7 @@ pub(crate) struct Job<'c> {
     pub(crate) constants: Stored<'c>,
     /// Whether no more is read than is written.
     pub(crate) partial: bool,
-    /// Time of the array and of elementary steps.
+    /// Time of the array and of elementary steps; on the host, if it runs there and the chip describes it.
     pub(crate) compute: Seconds,
 }
 
@@ -98,6 +98,7 @@ impl<'a> Model<'a> {
             return Ok(None);
         }
         let node = network.node(at);
+        let on_host = matches!(task.place, Place::Host { .. });
         let work = network.work(node, &task.name, shapes)?;
         let mut parts = Vec::with_capacity(work.products.len());
         let mut array = Seconds(0.0);
@@ -111,6 +112,7 @@ impl<'a> Model<'a> {
             });
             let occupation = occupation(self.chip, node.op.name(), &arithmetic, product);
             let arrays = crossbar::of(self.chip)
+                .filter(|_| !on_host)
                 .map(|it| crossbar::Use::of(it, product, task.contents[i].is_some()));
             if arrays.is_none() {
                 array += occupation.time / stored.pattern.map_or(1.0, |it| it.speedup.value);
@@ -123,9 +125,32 @@ impl<'a> Model<'a> {
         let steps = rate(chip_name(node, &work)) * outputs as f64 * work.per_element;
         let inner: f64 = work.inner.iter().map(|&(name, count)| rate(name) * count as f64).sum();
         let constants = self.constants(at, node, shapes, &work.products);
+        if on_host {
+            let constants = Stored::default();
+            let compute = self.host_time(at, node, shapes, &work);
+            return Ok(Some(Job { parts, constants, partial: work.partial, compute }));
+        }
         let clock = self.chip.clock_of(self.chip.engine()).value;
         let compute = array.max(Cycles(steps) / clock) + Cycles(inner) / clock;
         Ok(Some(Job { parts, constants, partial: work.partial, compute }))
+    }
+
+    /// Time of a node on the host: its products in the host's mode for their types, or else its first; elementary steps at its rates.
+    /// None where the chip does not describe its host.
+    fn host_time(&self, at: usize, node: &Node, shapes: &Shapes, work: &Work) -> Seconds {
+        let Some(host) = self.chip.host() else { return Seconds(0.0) };
+        let clock = self.chip.clock_of(host).value;
+        let products = work.products.iter().zip(&self.network.tasks[at].own).map(|(it, own)| {
+            let mode = host.modes.iter().find(|it| (it.weights, it.activations) == *own);
+            let mode = mode.or(host.modes.first());
+            mode.map_or(Seconds(0.0), |mode| on_engine(self.chip, host, mode, 1.0, it).time)
+        });
+        let name = chip_name(node, work);
+        let rate = host.op_rates.iter().find(|it| it.ops.iter().any(|known| known == name));
+        let rate = rate.and_then(|it| it.cycles_per_element.as_ref()).map_or(0.0, |it| it.value.0);
+        let outputs: u64 =
+            node.outputs.iter().flatten().filter_map(|&it| shapes.elements(it)).sum();
+        products.sum::<Seconds>() + Cycles(rate * outputs as f64 * work.per_element) / clock
     }
 
     /// Floating-point constants besides the weights: those of a normalization, for instance.

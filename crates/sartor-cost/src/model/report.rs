@@ -114,26 +114,42 @@ impl<'a> Model<'a> {
         }
         match (&it.task.place, it.job) {
             (Place::Nowhere(why), _) => (*why).clone_into(&mut cost.note),
-            (Place::Host { reason, .. }, _) => Self::host(reason.as_deref(), it, &mut cost, notes),
+            (Place::Host { reason, .. }, _) => self.host(reason.as_deref(), it, &mut cost, notes),
             (Place::Chip, Some(job)) => self.on_chip(job, it, &mut cost, notes),
             (Place::Chip, None) => {}
         }
         cost
     }
 
-    /// A node on the host: with a `reason` it is the one that leaves the chip, and the transfer is its cost.
-    fn host(reason: Option<&str>, it: &Outcome<'_, 'a>, cost: &mut NodeCost, notes: &mut Notes) {
+    /// A node on the host: with a `reason` it is the one that leaves the chip, and the transfer is part of its cost.
+    fn host(
+        &self,
+        reason: Option<&str>,
+        it: &Outcome<'_, 'a>,
+        cost: &mut NodeCost,
+        notes: &mut Notes,
+    ) {
         cost.runs_on = RunsOn::Host;
+        let own = it.compute * it.task.repeats as f64;
+        if own > Seconds(0.0) {
+            cost.times.push((Resource::Host, own));
+        }
+        if reason.is_some() {
+            cost.activation_bytes = it.activations;
+            cost.times.push((Resource::Fallback, Seconds(cost.latency.0 - own.0)));
+        }
+        for (resource, seconds) in &cost.times {
+            *notes.shares.entry(resource.clone()).or_default() += *seconds;
+        }
+        let longest = cost.times.iter().max_by(|a, b| a.1.0.total_cmp(&b.1.0));
+        cost.bound = longest.map_or(Resource::Overhead, |it| it.0.clone());
         let Some(reason) = reason else {
             "on the host, after an operator that the chip does not run".clone_into(&mut cost.note);
             return;
         };
-        cost.activation_bytes = it.activations;
-        cost.bound = Resource::Fallback;
-        cost.times = vec![(Resource::Fallback, cost.latency)];
-        *notes.shares.entry(Resource::Fallback).or_default() += cost.latency;
+        let counted = if self.chip.host().is_some() { "is" } else { "is not" };
         let name = &cost.name;
-        notes.fallbacks.push(format!("`{name}`: {reason}; the host's own time is not counted"));
+        notes.fallbacks.push(format!("`{name}`: {reason}; the host's own time {counted} counted"));
         reason.clone_into(&mut cost.note);
     }
 

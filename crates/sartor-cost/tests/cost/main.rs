@@ -5,6 +5,7 @@ mod changes;
 mod graphs;
 mod models;
 mod networks;
+mod operators;
 mod quantized;
 mod staircase;
 mod table;
