@@ -373,3 +373,27 @@ fn a_cell_of_a_systolic_array_may_do_several_small_products() {
         assert_eq!(found.len(), findings, "{rate}: {found:?}");
     }
 }
+
+/// A citation that nobody opened cannot bear more than low confidence.
+#[test]
+fn what_is_recalled_is_of_low_confidence() {
+    fn walk(tree: &serde_json::Value, path: &str, see: &mut impl FnMut(&str, &serde_json::Value)) {
+        see(path, tree);
+        match tree {
+            serde_json::Value::Object(map) => {
+                map.iter().for_each(|(key, value)| walk(value, &format!("{path}.{key}"), see));
+            }
+            serde_json::Value::Array(list) => list.iter().for_each(|value| walk(value, path, see)),
+            _ => {}
+        }
+    }
+    for entry in library() {
+        let chip = entry.chip().unwrap();
+        walk(&serde_json::to_value(&chip).unwrap(), entry.id, &mut |path, figure| {
+            let Some(source) = figure["provenance"]["datasheet"].as_str() else { return };
+            if chip.sources[source].contains("recalled") {
+                assert_eq!(figure["confidence"], "low", "{path} from {source}");
+            }
+        });
+    }
+}

@@ -3,7 +3,7 @@
 //! Sizes and counts use the decimal prefixes of the SI (1 kB = 1000 bytes). What is not a number is
 //! written as a dash.
 
-const PREFIXES: [(&str, f64); 9] = [
+const PREFIXES: [(&str, f64); 10] = [
     ("p", 1e-12),
     ("n", 1e-9),
     ("µ", 1e-6),
@@ -13,6 +13,7 @@ const PREFIXES: [(&str, f64); 9] = [
     ("M", 1e6),
     ("G", 1e9),
     ("T", 1e12),
+    ("P", 1e15),
 ];
 
 /// What stands where no number is known.
@@ -132,6 +133,7 @@ mod tests {
             (seconds(9.996e-6), "10.0 µs"),
             (seconds(0.0), "0 s"),
             (seconds(1e-20), "1.00e-20 s"),
+            (si(1.98e15, "op/s"), "1.98 Pop/s"),
             (seconds(90.0), "90.0 s"),
             (seconds(600.0), "10.0 min"),
             (seconds(7200.0), "2.00 h"),
