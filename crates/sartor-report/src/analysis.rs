@@ -19,6 +19,9 @@ pub struct Analysis {
     pub precision: String,
     /// Time of one run, in seconds.
     pub latency_s: f64,
+    /// Whether the latency is only a lower bound: some operators run on a host whose own time is not known.
+    #[serde(default)]
+    pub latency_at_least: bool,
     /// The same in cycles of the chip's clock.
     pub cycles: f64,
     /// Energy of one run, in joules; `None` while a figure is missing.

@@ -19,6 +19,8 @@ pub(crate) fn analysis(model: &Model, chip: &Chip, estimate: &Estimate) -> Analy
         batch: it.batch as u64,
         precision: it.precision.clone(),
         latency_s: it.latency.0,
+        latency_at_least: chip.host().is_none()
+            && it.nodes.iter().any(|it| it.runs_on == RunsOn::Host),
         cycles: it.cycles.0,
         energy_j: it.energy.joules.map(|it| it.0),
         energy_at_most_j: it.energy.at_most.map(|it| it.0),

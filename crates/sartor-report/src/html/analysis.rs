@@ -6,7 +6,7 @@ use super::roofline::{self, Panel, Work};
 use super::{frame, roofline::color};
 use crate::analysis::{Analysis, AnalysisNode};
 use crate::format::{NONE, bytes, count, percent, ratio, seconds};
-use crate::terminal::analysis::{rows, signed};
+use crate::terminal::analysis::{latency, rows, signed};
 
 /// Shows analyses of one network as one self-contained HTML file.
 pub fn analysis_to_html(analyses: &[Analysis]) -> String {
@@ -94,7 +94,7 @@ fn shares(it: &Analysis) -> Markup {
         @if total.is_finite() && total > 0.0 {
             figure {
                 figcaption {
-                    b { "What the latency of " (seconds(it.latency_s)) " waits for" }
+                    b { "What the latency of " (latency(it)) " waits for" }
                     span.legend {
                         @for (i, (_, part)) in parts.iter().enumerate() {
                             span {

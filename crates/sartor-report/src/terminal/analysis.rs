@@ -31,7 +31,7 @@ pub(crate) fn rows() -> Vec<Row<'static>> {
         (title, Box::new(value))
     }
     vec![
-        row("latency (estimate)", |it| format::seconds(it.latency_s)),
+        row("latency (estimate)", latency),
         row("bound by", |it| it.bound.clone()),
         row("energy (estimate)", energy),
         row("MACs", |it| format::count(it.macs)),
@@ -41,6 +41,12 @@ pub(crate) fn rows() -> Vec<Row<'static>> {
         row("peak activations", |it| placed(it, "activations", it.peak_memory_bytes)),
         row("arithmetic", |it| it.precision.clone()),
     ]
+}
+
+/// The latency, or that it is more.
+pub(crate) fn latency(it: &Analysis) -> String {
+    let at_least = if it.latency_at_least { "≥ " } else { "" };
+    format!("{at_least}{}", format::seconds(it.latency_s))
 }
 
 fn energy(it: &Analysis) -> String {
@@ -64,12 +70,47 @@ fn placed(it: &Analysis, what: &str, bytes: u64) -> String {
     }
 }
 
+/// As many chips stand side by side; more stand below each other.
+const COLUMNS: usize = 3;
+
 fn summary(analyses: &[Analysis]) -> Table {
+    if analyses.len() > COLUMNS {
+        return below_each_other(analyses);
+    }
     let columns = std::iter::once(Column::text(""))
         .chain(analyses.iter().map(|it| Column::prose(&it.chip_name)));
     let mut table = Table::new(columns);
     for (title, value) in rows() {
         table.row(std::iter::once(title.to_owned()).chain(analyses.iter().map(&value)));
+    }
+    table
+}
+
+fn below_each_other(analyses: &[Analysis]) -> Table {
+    let mut table = Table::new([
+        Column::text("chip"),
+        Column::number("latency"),
+        Column::text("bound by"),
+        Column::number("energy"),
+        Column::number("array used"),
+        Column::number("weights"),
+        Column::number("activations"),
+        Column::text("arithmetic"),
+    ]);
+    let fitting = |bytes: u64, fits: bool| {
+        format!("{}{}", format::bytes(bytes), if fits { "" } else { " too large" })
+    };
+    for it in analyses {
+        table.row([
+            it.chip.clone(),
+            latency(it),
+            it.bound.clone(),
+            energy(it),
+            format::percent(100.0 * it.utilisation),
+            fitting(it.weight_bytes, it.weights_fit),
+            fitting(it.peak_memory_bytes, it.activations_fit),
+            it.precision.clone(),
+        ]);
     }
     table
 }
@@ -89,11 +130,7 @@ fn ranking(analyses: &[Analysis]) -> Table {
             let gain = format::percent(100.0 * best.gain_s / it.latency_s);
             format!("{}: {} (−{gain})", best.where_, best.what)
         });
-        table.row([
-            it.chip.clone(),
-            format::seconds(it.latency_s),
-            best.unwrap_or_else(|| format::NONE.to_owned()),
-        ]);
+        table.row([it.chip.clone(), latency(it), best.unwrap_or_else(|| format::NONE.to_owned())]);
     }
     table
 }
@@ -214,6 +251,8 @@ mod tests {
         };
         let terminal = Terminal { width: 110, color: false };
         insta::assert_snapshot!(analysis_to_terminal(std::slice::from_ref(&one), terminal));
-        insta::assert_snapshot!(analysis_to_terminal(&[slow, one], terminal));
+        insta::assert_snapshot!(analysis_to_terminal(&[slow.clone(), one.clone()], terminal));
+        let lower = Analysis { latency_at_least: true, ..one.clone() };
+        insta::assert_snapshot!(analysis_to_terminal(&[slow, one.clone(), lower, one], terminal));
     }
 }
