@@ -1,18 +1,39 @@
 //! The record of an analysis, from the estimate of the cost model.
 
 use sartor_chip::{Chip, Seconds};
-use sartor_cost::{Estimate, NodeCost, RunsOn};
+use sartor_cost::{CostError, Estimate, NodeCost, RunsOn};
 use sartor_report::{
     Analysis,
-    analysis::{AnalysisNode, Placement, Share},
+    analysis::{AnalysisNode, Opportunity, Placement, Sensitivity, Share},
 };
 
 use crate::{Model, record::ceilings};
 
-/// What `estimate` says of `model` on `chip`, as plain data.
-pub(crate) fn analysis(model: &Model, chip: &Chip, estimate: &Estimate) -> Analysis {
-    let it = estimate;
-    Analysis {
+/// How many opportunities are shown.
+const OPPORTUNITIES: usize = 10;
+/// By how much each figure of the chip is varied, in percent.
+const VARIED: f64 = 10.0;
+
+/// What the prepared `network` of `model` costs on `chip`, as plain data.
+pub(crate) fn analysis(
+    model: &Model,
+    chip: &Chip,
+    network: &sartor_cost::Model<'_>,
+) -> Result<Analysis, CostError> {
+    let it = &network.estimate();
+    let opportunities = network.opportunities(OPPORTUNITIES)?.into_iter().map(|it| Opportunity {
+        where_: it.layer,
+        what: it.change,
+        why: it.reason,
+        gain_s: it.gain.0,
+    });
+    let sensitivity = network.sensitivity(VARIED)?.into_iter().map(|it| Sensitivity {
+        field: it.field,
+        change_percent: it.change_percent,
+        latency_change_percent: 100.0 * it.latency_change,
+        energy_change_percent: it.energy_change.map(|it| 100.0 * it),
+    });
+    Ok(Analysis {
         chip: it.chip.clone(),
         chip_name: chip.name.clone(),
         model: model.path.display().to_string(),
@@ -40,12 +61,12 @@ pub(crate) fn analysis(model: &Model, chip: &Chip, estimate: &Estimate) -> Analy
         bound: it.bound.to_string(),
         shares: shares(it),
         ceilings: ceilings(chip),
-        opportunities: Vec::new(),
-        sensitivity: Vec::new(),
+        opportunities: opportunities.collect(),
+        sensitivity: sensitivity.collect(),
         fallbacks: it.fallbacks.clone(),
         low_confidence: it.low_confidence.clone(),
         nodes: it.nodes.iter().map(node).collect(),
-    }
+    })
 }
 
 /// The nodes' shares of the array, weighted by their time.

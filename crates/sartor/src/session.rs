@@ -180,8 +180,9 @@ impl Session<'_> {
         batch: usize,
         precision: Precision,
     ) -> Result<Analysis, Error> {
-        let estimate = estimate(&model.simplified()?, chip, &Options { batch, precision })?;
-        Ok(analysis(model, chip, &estimate))
+        let graph = model.simplified()?;
+        let network = sartor_cost::Model::new(&graph, chip, &Options { batch, precision })?;
+        Ok(analysis(model, chip, &network)?)
     }
 
     /// Simplifies and quantizes a network with ranges found on `samples`.
