@@ -128,6 +128,36 @@ fn analyze_as_json() {
     let ids: Vec<_> = many.as_array().unwrap().iter().map(|it| &it["chip"]).collect();
     assert_eq!(ids, ["nvidia-a100", "arm-cortex-m7"]);
     each_has_keys(&many, &keys);
+    each_has_keys(&one["opportunities"], &["where", "what", "why", "gain_s"]);
+    let gains: Vec<f64> = one["opportunities"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["gain_s"].as_f64().unwrap())
+        .collect();
+    assert!(
+        !gains.is_empty() && gains.is_sorted_by(|a, b| a >= b) && gains[0] < total,
+        "{gains:?}"
+    );
+    let clock =
+        one["sensitivity"].as_array().unwrap().iter().find(|it| it["field"] == "system.core_hz");
+    let change = clock.unwrap()["latency_change_percent"].as_f64().unwrap();
+    assert!((-10.0..0.0).contains(&change), "{change}");
+}
+
+#[test]
+fn analyze_writes_one_page_for_all_chips() {
+    let bench = bench();
+    let command = "analyze digits.onnx --chip arm-ethos-u55-128,nvidia-a100 --html page.html";
+    let found = bench.run(command);
+    assert_eq!(found.code, Some(0), "{}", found.stderr);
+    let page = std::fs::read_to_string(bench.path("page.html")).unwrap();
+    assert!(
+        page.contains("NVIDIA A100") && page.contains("Ethos-U55") && page.ends_with("</html>")
+    );
+    let again = bench.run(command);
+    assert_eq!(again.code, Some(5), "{}", again.stderr);
+    assert_eq!(bench.run(&format!("{command} --force")).code, Some(0));
 }
 
 #[test]
