@@ -1,5 +1,7 @@
 //! In which number types a product runs.
 
+use std::collections::BTreeSet;
+
 use sartor_chip::{Chip, Mode, NumberType};
 use sartor_ir::{DType, Graph, Node, ValueId};
 
@@ -243,7 +245,9 @@ fn asked_mode(
 
 fn modes(chip: &Chip) -> String {
     let modes = chip.modes().map(|it| format!("{} × {}", it.weights, it.activations));
-    modes.collect::<Vec<_>>().join(", ")
+    // Two engines may multiply the same types.
+    let distinct: BTreeSet<String> = modes.collect();
+    distinct.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ fn precision(chip: &Chip, assume: Option<&str>) -> Result<Precision, Error> {
     let mode = chip.modes().find(|it| it.weights == weights);
     let mode = mode.ok_or_else(|| {
         let mut known: Vec<_> = chip.modes().map(|it| it.weights.to_string()).collect();
+        known.sort();
         known.dedup();
         Error::Usage(format!(
             "{} has no arithmetic for {weights} weights; --as may be {}",
