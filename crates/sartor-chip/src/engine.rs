@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::crossbar::Crossbar;
 use crate::error::{ChipError, Fault};
+use crate::ethos_u::EthosU;
 use crate::figure::Figure;
 use crate::mode::Mode;
 use crate::reader::{Bound, Section};
@@ -50,10 +51,7 @@ pub enum EngineModel {
         array: Figure<Systolic>,
     },
     /// Arm's Ethos-U family.
-    EthosU {
-        /// The output micro-block.
-        block: Figure<EthosU>,
-    },
+    EthosU(Box<EthosU>),
     /// Memory arrays that multiply where the weights lie.
     Crossbar(Box<Crossbar>),
 }
@@ -76,19 +74,6 @@ pub struct Systolic {
     pub rows: u64,
     /// Columns: the output channels.
     pub columns: u64,
-}
-
-/// The output micro-block of an Ethos-U: width × height × depth × `dot_width` is MACs per cycle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct EthosU {
-    /// Output columns.
-    pub width: u64,
-    /// Output rows.
-    pub height: u64,
-    /// Output channels.
-    pub depth: u64,
-    /// Summands of one dot product.
-    pub dot_width: u64,
 }
 
 /// How fast operators run whatever they multiply.
@@ -135,7 +120,7 @@ impl Engine {
         "efficiency",
         "tile",
         "array",
-        "block",
+        "ethos_u",
         "crossbar",
         "mode",
         "op",
@@ -171,7 +156,7 @@ impl EngineModel {
     const OWN_KEYS: [(&'static str, ModelWord); 4] = [
         ("tile", ModelWord::DotTile),
         ("array", ModelWord::Systolic),
-        ("block", ModelWord::EthosU),
+        ("ethos_u", ModelWord::EthosU),
         ("crossbar", ModelWord::Crossbar),
     ];
 
@@ -198,10 +183,8 @@ impl EngineModel {
                 Self::Systolic { array: array.figure(Systolic { rows, columns })? }
             }
             ModelWord::EthosU => {
-                let keys = ["width", "height", "depth", "dot_width"];
-                let block = section.section("block", &keys)?;
-                let [width, height, depth, dot_width] = counts(&block, keys)?;
-                Self::EthosU { block: block.figure(EthosU { width, height, depth, dot_width })? }
+                let tables = section.section("ethos_u", EthosU::KEYS)?;
+                Self::EthosU(Box::new(EthosU::read(&tables)?))
             }
             ModelWord::Crossbar => {
                 let crossbar = section.section("crossbar", Crossbar::KEYS)?;

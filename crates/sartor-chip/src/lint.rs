@@ -196,12 +196,7 @@ fn mode_in_engine(report: &mut Report<'_>, path: &str, engine: &Engine, index: u
 fn array_macs(engine: &Engine) -> Option<f64> {
     let one = match &engine.model {
         EngineModel::Systolic { array } => array.value.rows.saturating_mul(array.value.columns),
-        EngineModel::EthosU { block } => {
-            let block = block.value;
-            [block.height, block.depth, block.dot_width]
-                .into_iter()
-                .fold(block.width, u64::saturating_mul)
-        }
+        EngineModel::EthosU(it) => it.macs(),
         _ => return None,
     };
     Some(one.saturating_mul(engine.cores.value) as f64)

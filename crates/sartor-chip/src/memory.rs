@@ -35,8 +35,16 @@ pub struct Memory {
     pub keeps_weights: bool,
     /// Cycles of the system's clock from a request to its first byte. Absent: none.
     pub latency: Option<Figure<Cycles>>,
+    /// As `latency`, of a write. Absent: as that of a read.
+    pub write_latency: Option<Figure<Cycles>>,
     /// Bytes of the shortest transfer. Absent: 1.
     pub burst: Option<Figure<Bytes>>,
+    /// Ports through which the chip reaches it. Absent: 1.
+    pub ports: Option<Figure<u64>>,
+    /// Reads in flight, of one port. Absent: no limit.
+    pub max_reads: Option<Figure<u64>>,
+    /// Writes in flight, of one port. Absent: no limit.
+    pub max_writes: Option<Figure<u64>>,
 }
 
 impl Memory {
@@ -48,13 +56,21 @@ impl Memory {
         "holds",
         "keeps_weights",
         "latency_cycles",
+        "write_latency_cycles",
         "burst_bytes",
+        "ports",
+        "max_reads",
+        "max_writes",
     ];
 
     pub(crate) fn read(section: &Section<'_>) -> Result<Self, ChipError> {
         let bandwidth = |key| {
             let figure = section.maybe_number(key, Bound::Positive)?;
             Ok(figure.map(|figure| figure.map(BytesPerSecond)))
+        };
+        let cycles = |key| {
+            let figure = section.maybe_number(key, Bound::NotNegative)?;
+            Ok(figure.map(|figure| figure.map(Cycles)))
         };
         Ok(Self {
             name: section.text("name")?,
@@ -63,10 +79,12 @@ impl Memory {
             write: bandwidth("write_bytes_per_s")?,
             holds: section.words("holds")?,
             keeps_weights: section.flag("keeps_weights")?,
-            latency: section
-                .maybe_number("latency_cycles", Bound::NotNegative)?
-                .map(|figure| figure.map(Cycles)),
+            latency: cycles("latency_cycles")?,
+            write_latency: cycles("write_latency_cycles")?,
             burst: section.maybe_count("burst_bytes")?.map(|figure| figure.map(Bytes)),
+            ports: section.maybe_count("ports")?,
+            max_reads: section.maybe_count("max_reads")?,
+            max_writes: section.maybe_count("max_writes")?,
         })
     }
 }

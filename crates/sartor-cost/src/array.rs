@@ -115,7 +115,7 @@ fn dense(cores: &Cores<'_>, unroll: &Unroll, product: &Product) -> Step {
         EngineModel::Simd => {
             whole(slots, slots.0 as f64 * unevenness(unroll, product, cores.count) / rate)
         }
-        EngineModel::Roofline | EngineModel::EthosU { .. } | EngineModel::Crossbar(_) => {
+        EngineModel::Roofline | EngineModel::EthosU(_) | EngineModel::Crossbar(_) => {
             whole(slots, slots.0 as f64 / rate)
         }
     }

@@ -35,6 +35,7 @@ pub mod crossbar;
 mod energy;
 mod error;
 mod estimate;
+mod ethos_u;
 mod fold;
 mod inline;
 mod layout;

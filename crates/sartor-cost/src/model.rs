@@ -18,6 +18,7 @@ use crate::{
     arena::Span,
     arithmetic::Arithmetics,
     buffers::Buffers,
+    ethos_u::Schedule,
     fold::{Folding, Role},
     inline::{Flat, flatten},
     op::{self, Work},
@@ -37,6 +38,8 @@ pub struct Model<'a> {
     pub(crate) jobs: Vec<Option<Job<'a>>>,
     /// Buffers as they are.
     pub(crate) sizes: Vec<Span>,
+    /// What nodes take on an Ethos-U, if the chip is one.
+    pub(crate) schedule: Option<Schedule>,
 }
 
 /// What does not depend on the figures of the chip.
@@ -146,17 +149,43 @@ impl<'a> Model<'a> {
         arithmetics: Arithmetics<'a>,
     ) -> Result<Self, CostError> {
         let sizes = network.buffers.sizes(&network.shapes, |_| None);
-        let mut model =
-            Model { network, chip, options: *options, arithmetics, jobs: Vec::new(), sizes };
+        let mut model = Model {
+            network,
+            chip,
+            options: *options,
+            arithmetics,
+            jobs: Vec::new(),
+            sizes,
+            schedule: None,
+        };
         let tasks = 0..model.network.tasks.len();
         model.jobs = tasks
             .map(|at| model.job(at, &model.network.shapes, &Tweak::default()))
             .collect::<Result<_, _>>()?;
+        let (network, bits) = (&model.network, model.activation_bits(&[]));
+        let (graph, host) = (&network.flat.graph, network.on_host());
+        model.schedule = Schedule::of(chip, graph, &network.folding, &network.shapes, bits, &host);
         Ok(model)
+    }
+
+    /// The widest activations of all products, in bits; `changed`: those of nodes that changed.
+    pub(crate) fn activation_bits(&self, changed: &[(u32, Job<'a>)]) -> u64 {
+        let jobs = self.jobs.iter().enumerate().filter_map(|(at, job)| {
+            let new = changed.iter().find(|it| it.0 as usize == at).map(|it| &it.1);
+            new.or(job.as_ref())
+        });
+        let bits = jobs.flat_map(|it| &it.parts).map(|it| it.arithmetic.mode.activations.bits());
+        bits.max().map_or(8, u64::from)
     }
 }
 
 impl Network<'_> {
+    /// The nodes that do not run on the chip.
+    pub(crate) fn on_host(&self) -> BTreeSet<NodeId> {
+        let host = |it: &&Task| matches!(it.place, Place::Host { .. });
+        self.tasks.iter().filter(host).map(|it| it.id).collect()
+    }
+
     pub(crate) fn node(&self, at: usize) -> &Node {
         self.flat.graph.node(self.tasks[at].id)
     }

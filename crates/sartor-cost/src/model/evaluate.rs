@@ -13,7 +13,9 @@ use crate::{
     buffers::{across, tile_room},
     crossbar::{self, Plan},
     energy,
+    ethos_u::{self, Schedule, Timing},
     memory::Residence,
+    shapes::Shapes,
 };
 
 /// What a changed network costs, without the nodes.
@@ -51,6 +53,8 @@ pub(crate) struct Outcome<'w, 'a> {
     pub(crate) activations: Bytes,
     /// Everything, once.
     pub(crate) once: Seconds,
+    /// What it takes on an Ethos-U.
+    pub(crate) timing: Option<&'w Timing>,
 }
 
 /// A finished walk.
@@ -77,7 +81,8 @@ impl<'a> Model<'a> {
     /// # Errors
     /// A value or node that the graph does not have, an axis that a value does not have, types that the chip does not multiply.
     pub fn price(&self, changes: &[Change]) -> Result<Price, CostError> {
-        let Changed { jobs, sizes } = self.changed(changes)?;
+        let Changed { jobs, sizes, schedule } = self.changed(changes)?;
+        let schedule = schedule.as_ref().or(self.schedule.as_ref());
         let mut price = Price {
             latency: Seconds(0.0),
             energy: None,
@@ -90,7 +95,7 @@ impl<'a> Model<'a> {
             weights_fit: true,
         };
         let mut joules = Some(Joules(0.0));
-        let walk = self.walk(&sizes, &jobs, |it| {
+        let walk = self.walk(&sizes, &jobs, schedule, |it| {
             let repeats = it.task.repeats;
             if matches!(it.task.place, Place::Host { .. }) {
                 joules = None;
@@ -118,7 +123,7 @@ impl<'a> Model<'a> {
     fn changed(&self, changes: &[Change]) -> Result<Changed<'a>, CostError> {
         let network = &*self.network;
         if changes.is_empty() {
-            return Ok(Changed { jobs: Vec::new(), sizes: self.sizes.clone() });
+            return Ok(Changed { jobs: Vec::new(), sizes: self.sizes.clone(), schedule: None });
         }
         let mut shapes = network.shapes.clone();
         let mut tweaks: BTreeMap<u32, Tweak> = BTreeMap::new();
@@ -153,7 +158,36 @@ impl<'a> Model<'a> {
                 jobs.push((at, job));
             }
         }
-        Ok(Changed { jobs, sizes })
+        let schedule = self.rescheduled(&shapes, &tweaks, &jobs);
+        Ok(Changed { jobs, sizes, schedule })
+    }
+
+    /// What nodes take with changes made, on an Ethos-U.
+    fn rescheduled(
+        &self,
+        shapes: &Shapes,
+        tweaks: &BTreeMap<u32, Tweak>,
+        jobs: &[(u32, Job<'a>)],
+    ) -> Option<Schedule> {
+        let (schedule, network) = (self.schedule.as_ref()?, &self.network);
+        let mut changed = ethos_u::Changed {
+            bits: self.activation_bits(jobs),
+            ratios: BTreeMap::new(),
+            patterns: BTreeMap::new(),
+        };
+        for (&at, tweak) in tweaks {
+            let id = network.tasks[at as usize].id;
+            if let Some(zeros) = tweak.zeros {
+                changed.ratios.insert(id, ethos_u::stored_ratio(self.chip, zeros));
+            }
+            match tweak.pattern {
+                Zeros::Own => {}
+                Zeros::Free => drop(changed.patterns.insert(id, false)),
+                Zeros::Pattern(pattern) => drop(changed.patterns.insert(id, pattern == (2, 4))),
+            }
+        }
+        let graph = (&*network.flat.graph, &network.folding, shapes);
+        schedule.again(self.chip, graph, changed, &network.on_host())
     }
 
     fn tweak<'t>(
@@ -196,6 +230,7 @@ impl<'a> Model<'a> {
         &self,
         sizes: &[Span],
         changed: &[(u32, Job<'a>)],
+        schedule: Option<&Schedule>,
         mut visit: impl FnMut(&Outcome<'_, 'a>),
     ) -> Walk<'a> {
         let arena = arena::plan(sizes);
@@ -209,8 +244,17 @@ impl<'a> Model<'a> {
             let job = new.or(base.as_ref());
             moved.fill([Bytes(0); 2]);
             let (mut activations, mut compute, mut once) = (Bytes(0), Seconds(0.0), Seconds(0.0));
-            match (&task.place, job) {
-                (Place::Host { reason, suffix }, job) => {
+            let on_host = matches!(task.place, Place::Host { .. });
+            let timing = schedule.and_then(|it| it.of_node(task.id)).filter(|_| !on_host);
+            match (timing, &task.place, job) {
+                (Some(timing), _, _) => {
+                    weights += timing.stored;
+                    moved.copy_from_slice(&timing.moved);
+                    let all = task.reads.iter().chain(&task.writes);
+                    activations = all.map(|&it| sizes[it as usize].0).sum();
+                    (compute, once) = (timing.array, timing.total);
+                }
+                (None, Place::Host { reason, suffix }, job) => {
                     if reason.is_some() {
                         activations = if *suffix {
                             across(sizes, at as u32)
@@ -222,7 +266,7 @@ impl<'a> Model<'a> {
                     compute = job.map_or(Seconds(0.0), |it| it.compute);
                     once = residence.host_transfer(activations) + compute;
                 }
-                (Place::Chip, Some(job)) => {
+                (None, Place::Chip, Some(job)) => {
                     let stored = job.stored();
                     weights += stored;
                     let from = residence.place(stored);
@@ -233,7 +277,7 @@ impl<'a> Model<'a> {
                 _ => {}
             }
             latency += once * task.repeats as f64;
-            visit(&Outcome { task, job, compute, moved: &moved, activations, once });
+            visit(&Outcome { task, job, compute, moved: &moved, activations, once, timing });
         }
         Walk { arena, residence, latency, weights, arrays }
     }
@@ -372,6 +416,7 @@ impl Arrays {
 struct Changed<'a> {
     jobs: Vec<(u32, Job<'a>)>,
     sizes: Vec<Span>,
+    schedule: Option<Schedule>,
 }
 
 /// Widths of floats by buffer.

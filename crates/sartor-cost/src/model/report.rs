@@ -34,7 +34,9 @@ impl<'a> Model<'a> {
             fallbacks: self.network.fallbacks.clone(),
         };
         let mut nodes = Vec::with_capacity(self.network.tasks.len());
-        let walk = self.walk(&self.sizes, &[], |it| nodes.push(self.node_cost(it, &mut notes)));
+        let walk = self.walk(&self.sizes, &[], self.schedule.as_ref(), |it| {
+            nodes.push(self.node_cost(it, &mut notes));
+        });
         let latency = walk.latency;
         let joules: Joules = nodes.iter().filter_map(|it| it.energy).sum();
         let largest = notes.shares.iter().max_by(|a, b| a.1.0.total_cmp(&b.1.0));
@@ -113,6 +115,7 @@ impl<'a> Model<'a> {
             cost.macs = job.macs() * it.task.repeats;
         }
         match (&it.task.place, it.job) {
+            (Place::Nowhere(_), _) if it.once > Seconds(0.0) => self.stepwise(it, &mut cost, notes),
             (Place::Nowhere(why), _) => (*why).clone_into(&mut cost.note),
             (Place::Host { reason, .. }, _) => self.host(reason.as_deref(), it, &mut cost, notes),
             (Place::Chip, Some(job)) => self.on_chip(job, it, &mut cost, notes),
@@ -153,6 +156,14 @@ impl<'a> Model<'a> {
         reason.clone_into(&mut cost.note);
     }
 
+    /// A node that runs only because the chip's compiler makes operators of it.
+    fn stepwise(&self, it: &Outcome<'_, 'a>, cost: &mut NodeCost, notes: &mut Notes) {
+        cost.runs_on = RunsOn::Chip;
+        cost.activation_bytes = it.activations * it.task.repeats;
+        self.times(it, cost, notes);
+        self.settle(it, cost, notes);
+    }
+
     fn on_chip(&self, job: &Job<'a>, it: &Outcome<'_, 'a>, cost: &mut NodeCost, notes: &mut Notes) {
         let repeats = it.task.repeats;
         cost.runs_on = RunsOn::Chip;
@@ -161,7 +172,7 @@ impl<'a> Model<'a> {
         cost.weight_bytes = job.stored();
         cost.activation_bytes = it.activations * repeats;
         self.times(it, cost, notes);
-        self.settle(cost, notes);
+        self.settle(it, cost, notes);
         for part in &job.parts {
             self.used(part, notes);
             if let Some(it) = &part.arrays {
@@ -172,6 +183,13 @@ impl<'a> Model<'a> {
                 cost.note = format!("the array skips {}:{} zeros", pattern.n, pattern.m);
             } else if part.occupation.split > 1 {
                 cost.note = format!("the sums are split into {} parts", part.occupation.split);
+            }
+        }
+        if let Some(timing) = it.timing {
+            cost.weight_bytes = timing.stored;
+            timing.note.clone_into(&mut cost.note);
+            if timing.total == Seconds(0.0) {
+                cost.runs_on = RunsOn::Nowhere;
             }
         }
         if let Some(first) = job.parts.first() {
@@ -190,6 +208,18 @@ impl<'a> Model<'a> {
     fn times(&self, it: &Outcome<'_, 'a>, cost: &mut NodeCost, notes: &mut Notes) {
         let repeats = it.task.repeats;
         let node = self.network.flat.graph.node(it.task.id);
+        if let Some(timing) = it.timing {
+            cost.times.push((Resource::Compute, timing.array * repeats as f64));
+            for (i, memory) in self.chip.system.memories.iter().enumerate() {
+                let [read, written] = timing.moved[i];
+                if read + written > Bytes(0) {
+                    cost.moved.push((memory.name.clone(), (read + written) * repeats));
+                    let seconds = timing.memories[i] * repeats as f64;
+                    cost.times.push((Resource::Memory(memory.name.clone()), seconds));
+                }
+            }
+            return;
+        }
         let Some(job) = it.job else { return };
         let work = crate::op::Work::products(job.parts.iter().map(|it| it.product).collect());
         let rate = self.chip.cycles_per_element(chip_name(node, &work));
@@ -214,7 +244,7 @@ impl<'a> Model<'a> {
     }
 
     /// The binding resource and its margin; what each resource has of the latency.
-    fn settle(&self, cost: &mut NodeCost, notes: &mut Notes) {
+    fn settle(&self, it: &Outcome<'_, 'a>, cost: &mut NodeCost, notes: &mut Notes) {
         let work = cost.times.iter().filter(|it| it.0 != Resource::Overhead);
         let spent: Vec<_> = if self.chip.core.overlaps {
             work.max_by(|a, b| a.1.0.total_cmp(&b.1.0)).into_iter().collect()
@@ -223,6 +253,8 @@ impl<'a> Model<'a> {
         };
         let overhead = cost.times.iter().filter(|it| it.0 == Resource::Overhead);
         for (resource, seconds) in spent.into_iter().chain(overhead) {
+            // An operator of many steps takes longer than the resource that binds most of them.
+            let seconds = if it.timing.is_some() { &cost.latency } else { seconds };
             *notes.shares.entry(resource.clone()).or_default() += *seconds;
         }
         let mut ranked: Vec<_> = cost.times.iter().filter(|it| it.1.0 > 0.0).collect();

@@ -2,6 +2,7 @@
 
 mod advice;
 mod changes;
+mod ethos_u;
 mod graphs;
 mod models;
 mod networks;

@@ -6,7 +6,7 @@ use sartor_chip::library;
 use sartor_cost::{Options, Precision, estimate};
 
 /// The folder of reference networks.
-fn models() -> Option<PathBuf> {
+pub(crate) fn models() -> Option<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "a test finds its data by the environment")]
     let shared = std::env::var("SARTOR_SHARED").map(PathBuf::from);
     let shared = shared

@@ -32,6 +32,8 @@ proptest! {
         which in 0..library().len(), channels in 1usize..140, filters in 1usize..140, kernel in prop::sample::select(vec![1usize, 3, 5]),
     ) {
         let chip = library()[which].chip().unwrap();
+        // Ethos-U changes blocks and orders with the sizes: 17 inputs of 3 × 3 take longer than 32.
+        prop_assume!(!chip.id.starts_with("arm-ethos-u"));
         let now = latency(&chip, channels, filters, kernel);
         prop_assert!(latency(&chip, channels + 1, filters, kernel) >= now);
         prop_assert!(latency(&chip, channels, filters + 1, kernel) >= now);

@@ -1,0 +1,103 @@
+//! What was found once for an operator need not be found again while other operators change.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{
+    block::Block,
+    machine::Machine,
+    store::{Encoded, Format, choose},
+    task::{Activation, Kernel, Map, Task, Work},
+};
+
+/// A block, a format, and weights stored so.
+pub(super) type Choice = (Block, Format, Option<Encoded>);
+
+/// Blocks and stored weights of operators. A copy is cheap; what it finds itself is its own.
+#[derive(Clone, Default)]
+pub(crate) struct Memo {
+    kept: Arc<Found>,
+    own: Found,
+}
+
+#[derive(Clone, Default)]
+struct Found {
+    choices: BTreeMap<Key, Option<Choice>>,
+    cuts: BTreeMap<(Key, Vec<u64>), Encoded>,
+}
+
+/// All of an operator on which its block and its stored weights depend.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    work: Work,
+    maps: [Option<Map>; 3],
+    kernel: Kernel,
+    activation: Activation,
+    chain: usize,
+    weights: Option<WeightKey>,
+}
+
+/// Which weights: their extents, where they lie in this process (or by how many bytes they are guessed), their pattern.
+type WeightKey = ([u64; 4], usize, u64, Option<bool>);
+
+impl Key {
+    fn of(task: &Task) -> Self {
+        let weights = task.weights.as_ref().map(|it| {
+            let place = it.values.as_ref().map_or(0, |it| it.as_ptr().addr());
+            ([it.outputs, it.inputs, it.h, it.w], place, it.ratio.to_bits(), it.sparse)
+        });
+        Key {
+            work: task.work,
+            maps: [Some(task.input), task.operand, Some(task.output)],
+            kernel: task.kernel,
+            activation: task.activation,
+            chain: task.chain.len(),
+            weights,
+        }
+    }
+}
+
+impl Memo {
+    /// Makes what was found so far common to all copies.
+    pub(super) fn keep(&mut self) {
+        let own = std::mem::take(&mut self.own);
+        let kept = Arc::make_mut(&mut self.kept);
+        kept.choices.extend(own.choices);
+        kept.cuts.extend(own.cuts);
+    }
+
+    /// As [`choose`].
+    pub(super) fn choose(
+        &mut self,
+        machine: &Machine,
+        task: &Task,
+        memories: [usize; 3],
+    ) -> Option<Choice> {
+        let key = Key::of(task);
+        if let Some(known) = self.kept.choices.get(&key).or(self.own.choices.get(&key)) {
+            return known.clone();
+        }
+        let found = choose(machine, task, memories);
+        self.own.choices.insert(key, found.clone());
+        found
+    }
+
+    /// As [`Encoded::new`].
+    pub(super) fn cut(
+        &mut self,
+        machine: &Machine,
+        task: &Task,
+        block: &Block,
+        format: Format,
+        cuts: &[u64],
+    ) -> Option<Encoded> {
+        let weights = task.weights.as_ref()?;
+        let key = (Key::of(task), cuts.to_vec());
+        if let Some(known) = self.kept.cuts.get(&key).or(self.own.cuts.get(&key)) {
+            return Some(known.clone());
+        }
+        let found = Encoded::new(machine, task, weights, block, format, cuts);
+        self.own.cuts.insert(key, found.clone());
+        Some(found)
+    }
+}
