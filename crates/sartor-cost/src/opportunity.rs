@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     Change, CostError, Model, Options,
     link::ChannelGroup,
-    model::{Job, Place},
+    model::{Job, Place, Task},
 };
 
 /// What kind of change it is.
@@ -74,6 +74,7 @@ impl Model<'_> {
             search.types(at, job)?;
             search.patterns(at, job)?;
         }
+        search.all_types()?;
         search.memory()?;
         search.fallbacks()?;
         search.batch()?;
@@ -159,6 +160,23 @@ impl Search<'_, '_> {
             .to_owned();
         let changes = vec![Change::Types { node: task.id, weights, activations }];
         self.add((&task.name, Kind::Types), after, change, reason, changes);
+        Ok(())
+    }
+
+    /// The chip's fastest mode for all products.
+    fn all_types(&mut self) -> Result<(), CostError> {
+        let mode = self.model.chip.best_mode();
+        let (weights, activations) = (mode.weights, mode.activations);
+        let tasks = self.model.network.tasks.iter().zip(&self.model.jobs);
+        let products = tasks.filter(|(task, job)| {
+            task.place == Place::Chip && job.as_ref().is_some_and(|it| !it.parts.is_empty())
+        });
+        let change = |(task, _): (&Task, _)| Change::Types { node: task.id, weights, activations };
+        let changes: Vec<Change> = products.map(change).collect();
+        let after = self.priced(&changes)?;
+        let text = format!("all products in {weights} × {activations}");
+        let reason = "the chip's fastest arithmetic, without conversions in between".to_owned();
+        self.add(("network", Kind::Types), after, text, reason, changes);
         Ok(())
     }
 

@@ -62,43 +62,64 @@ fn fields(chip: &Chip) -> Vec<Field> {
         Box::new(|chip, factor| chip.system.clock.value.0 *= factor),
     )];
     memories(chip, &mut fields);
-    for (at, engine) in chip.core.engines.iter().enumerate() {
-        let name = &engine.name;
-        if engine.clock.is_some() {
-            let scale = move |chip: &mut Chip, factor| {
-                times(&mut chip.core.engines[at].clock, |it| it.0 *= factor);
-            };
-            fields.push((format!("engine {name} core_hz"), Box::new(scale)));
-        }
-        for (index, mode) in engine.modes.iter().enumerate() {
-            let scale = move |chip: &mut Chip, factor: f64| {
-                chip.core.engines[at].modes[index].macs_per_cycle.value *= factor;
-            };
-            let types = format!("{} × {}", mode.weights, mode.activations);
-            fields.push((format!("engine {name} {types} macs_per_cycle"), Box::new(scale)));
-            if mode.depthwise.is_some() {
-                let scale = move |chip: &mut Chip, factor: f64| {
-                    if let Some(it) = &mut chip.core.engines[at].modes[index].depthwise {
-                        it.macs_per_cycle.value *= factor;
-                    }
-                };
-                let field = format!("engine {name} {types} depthwise.macs_per_cycle");
-                fields.push((field, Box::new(scale)));
-            }
-        }
-        if matches!(engine.model, EngineModel::Crossbar(_)) {
-            crossbar(at, &mut fields);
-        }
+    for at in 0..chip.core.engines.len() {
+        engine(chip, at, &mut fields);
     }
     fields.push((
         "runtime.launch_us".to_owned(),
         Box::new(|chip, factor| times(&mut chip.runtime.launch, |it| it.0 *= factor)),
     ));
     fields.push((
+        "runtime.invoke_us".to_owned(),
+        Box::new(|chip, factor| times(&mut chip.runtime.invoke, |it| it.0 *= factor)),
+    ));
+    fields.push((
         "core.drain_cycles".to_owned(),
         Box::new(|chip, factor| times(&mut chip.core.drain, |it| it.0 *= factor)),
     ));
     fields
+}
+
+fn engine(chip: &Chip, at: usize, fields: &mut Vec<Field>) {
+    let engine = &chip.core.engines[at];
+    let name = &engine.name;
+    if engine.clock.is_some() {
+        let scale = move |chip: &mut Chip, factor| {
+            times(&mut chip.core.engines[at].clock, |it| it.0 *= factor);
+        };
+        fields.push((format!("engine {name} core_hz"), Box::new(scale)));
+    }
+    for (index, mode) in engine.modes.iter().enumerate() {
+        let scale = move |chip: &mut Chip, factor: f64| {
+            chip.core.engines[at].modes[index].macs_per_cycle.value *= factor;
+        };
+        let types = format!("{} × {}", mode.weights, mode.activations);
+        fields.push((format!("engine {name} {types} macs_per_cycle"), Box::new(scale)));
+        if mode.depthwise.is_some() {
+            let scale = move |chip: &mut Chip, factor: f64| {
+                if let Some(it) = &mut chip.core.engines[at].modes[index].depthwise {
+                    it.macs_per_cycle.value *= factor;
+                }
+            };
+            let field = format!("engine {name} {types} depthwise.macs_per_cycle");
+            fields.push((field, Box::new(scale)));
+        }
+    }
+    for (index, rate) in engine.op_rates.iter().enumerate() {
+        let ops = rate.ops.join(", ");
+        let cycles = move |chip: &mut Chip, factor: f64| {
+            let rate = &mut chip.core.engines[at].op_rates[index];
+            times(&mut rate.cycles_per_element, |it| it.0 *= factor);
+        };
+        let launch = move |chip: &mut Chip, factor: f64| {
+            times(&mut chip.core.engines[at].op_rates[index].launch, |it| it.0 *= factor);
+        };
+        fields.push((format!("engine {name} op {ops} cycles_per_element"), Box::new(cycles)));
+        fields.push((format!("engine {name} op {ops} launch_us"), Box::new(launch)));
+    }
+    if matches!(engine.model, EngineModel::Crossbar(_)) {
+        crossbar(at, fields);
+    }
 }
 
 fn memories(chip: &Chip, fields: &mut Vec<Field>) {

@@ -11,6 +11,7 @@
 
 mod error;
 mod judge;
+mod price;
 mod prune_search;
 mod quantize_search;
 mod scheme;
@@ -19,6 +20,7 @@ mod widths;
 
 pub use error::PlanError;
 pub use judge::{Judge, Score};
+pub use price::WidthChanges;
 pub use scheme::{QuantizationScheme, quantization_scheme};
 pub use search::{Candidate, Event, Limits, Plan, PlannedStep, Refusal, Request, plan};
 pub use widths::widths_for_share;

@@ -8,11 +8,11 @@ use sartor_compress::{
         remove_channels,
     },
 };
-use sartor_cost::{Options, Precision, estimate};
+use sartor_cost::{Model, Options, Precision};
 use sartor_ir::Graph;
 
 use crate::{
-    Judge, PlanError, Score,
+    Judge, PlanError, Score, WidthChanges,
     search::{Event, Refusal, Request},
     widths::Widths,
 };
@@ -55,7 +55,11 @@ pub(crate) fn search(
     let graph = &piece.graph;
     let all = groups(graph)?;
     let importance = importance(graph, &all, Criterion::L2);
-    let mut search = Search { request, graph, all, importance, precision, refused: Vec::new() };
+    let options = Options { batch: 1, precision };
+    let model = Model::new(graph, request.chip, &options)?;
+    let changes = WidthChanges::of(graph, &all)?;
+    let mut search =
+        Search { request, graph, all, importance, model, changes, refused: Vec::new() };
     search.note_frozen();
     let mut widths = Widths::new();
     for round in 0..MOST_ROUNDS {
@@ -84,7 +88,8 @@ struct Search<'a> {
     graph: &'a Graph,
     all: Groups,
     importance: Vec<Vec<f64>>,
-    precision: Precision,
+    model: Model<'a>,
+    changes: WidthChanges,
     refused: Vec<Refusal>,
 }
 
@@ -102,9 +107,9 @@ impl Search<'_> {
         Ok(remove_channels(self.graph, self.all.clone(), removed)?.graph)
     }
 
-    fn latency(&self, graph: &Graph) -> Result<f64, PlanError> {
-        let options = Options { batch: 1, precision: self.precision };
-        let Seconds(seconds) = estimate(graph, self.chip(), &options)?.latency;
+    /// The latency with these widths, without a pruned graph.
+    fn latency(&self, widths: &Widths) -> Result<f64, PlanError> {
+        let Seconds(seconds) = self.model.price(&self.changes.changes(widths))?.latency;
         Ok(seconds)
     }
 
@@ -117,7 +122,7 @@ impl Search<'_> {
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<Vec<Cut>, PlanError> {
         let now = self.pruned(widths)?;
-        let (latency, divergence) = (self.latency(&now)?, judge.divergence(&now)?);
+        let (latency, divergence) = (self.latency(widths)?, judge.divergence(&now)?);
         let names: Vec<(String, Vec<usize>, usize)> = self
             .all
             .prunable()
@@ -132,10 +137,9 @@ impl Search<'_> {
             for width in candidates {
                 let mut trial = widths.clone();
                 trial.insert(name.clone(), width);
-                let graph = self.pruned(&trial)?;
-                let gain = 1.0 - self.latency(&graph)? / latency;
+                let gain = 1.0 - self.latency(&trial)? / latency;
                 if gain >= LEAST_GAIN {
-                    found = Some((width, gain, graph));
+                    found = Some((width, gain, self.pruned(&trial)?));
                     break;
                 }
             }

@@ -16,7 +16,12 @@ pub(super) fn product(
     let weight = shapes.dims(node.input(weights)?)?;
     let output = shapes.dims(node.output())?;
     let (&filters, &channels) = (weight.first()?, weight.get(1)?);
-    let groups = group.max(1);
+    // What the shapes say holds for a network that lost channels too, whose attribute is not changed.
+    let inputs = node.input(moving).and_then(|it| shapes.dims(it)?.get(1).copied());
+    let groups = match inputs {
+        Some(inputs) if group > 1 && channels > 0 => (inputs / channels).max(1),
+        _ => group.max(1),
+    };
     let positions = (*output.first()? as u64).saturating_mul(size(output.get(2..)?));
     Some(Product {
         taps: size(&weight[2..]),

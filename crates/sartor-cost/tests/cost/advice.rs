@@ -35,7 +35,8 @@ fn on_every_chip_more_of_everything_is_never_slower() {
     for entry in library() {
         let chip = entry.chip().unwrap();
         for it in model(&graph, &chip).sensitivity(10.0).unwrap() {
-            let costs = ["launch_us", "drain_cycles", "_ns", "adc_bits"];
+            let costs =
+                ["launch_us", "invoke_us", "drain_cycles", "per_element", "_ns", "adc_bits"];
             let dearer = costs.iter().any(|cost| it.field.ends_with(cost));
             assert!(dearer || it.latency_change <= 1e-12, "{}: {it:?}", entry.id);
         }
@@ -76,4 +77,6 @@ fn the_next_step_of_the_staircase_a_pattern_and_narrower_types_are_found() {
     let gpu = found("nvidia-a100");
     assert!(gpu.iter().any(|it| it.kind == Kind::Types), "{gpu:?}");
     assert!(gpu.iter().any(|it| it.kind == Kind::Batch), "{gpu:?}");
+    let all = gpu.iter().find(|it| it.kind == Kind::Types && it.layer == "network").unwrap();
+    assert!(gpu.iter().all(|it| it.kind != Kind::Types || it.gain <= all.gain), "{gpu:?}");
 }
