@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::error::ChipError;
+use crate::error::{ChipError, Fault};
 use crate::figure::Figure;
 use crate::reader::{Bound, Section};
 use crate::units::Seconds;
@@ -84,8 +84,14 @@ pub struct Noise {
     pub g_max: Option<Figure<f64>>,
     /// Standard deviation of programming in siemens, as a polynomial in g / `g_max` (microsiemens in the file).
     pub programming: Option<Figure<Vec<f64>>>,
+    /// Standard deviation of programming relative to the largest weight, where no polynomial is known.
+    pub programming_sigma: Option<Figure<f64>>,
+    /// The polynomial again, later on: where cells relax by no law. Ascending times; empty where `programming` holds for good.
+    pub relaxed: Vec<Relaxed>,
     /// Standard deviation of a read relative to the largest weight.
     pub read_sigma: Option<Figure<f64>>,
+    /// Noise of a read that grows with the time since programming. Absent: none.
+    pub flicker: Option<Flicker>,
     /// Standard deviation of an output relative to the converter's range.
     pub output_sigma: Option<Figure<f64>>,
     /// Mean of the drift exponent ν in g(t) = g · ((t + t₀) / t₀)^−ν.
@@ -94,12 +100,38 @@ pub struct Noise {
     pub drift_sigma: Option<DriftLaw>,
     /// t₀, the time between programming and the first read.
     pub t0: Option<Figure<Seconds>>,
+    /// Whether outputs are rescaled by the mean drift of a reference read (global drift compensation). Absent in the file: no.
+    pub compensates_drift: bool,
     /// Largest over smallest conductance.
     pub on_off_ratio: Option<Figure<f64>>,
     /// Share of cells that cannot be written.
     pub stuck_rate: Option<Figure<f64>>,
     /// Voltage drop along a line, as a factor of the model of Rasch et al. (aihwkit's `ir_drop`).
     pub ir_drop: Option<Figure<f64>>,
+}
+
+/// How far conductances lie from their targets some time after programming.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Relaxed {
+    /// The time since programming.
+    pub after: Figure<Seconds>,
+    /// As [`Noise::programming`].
+    pub programming: Figure<Vec<f64>>,
+}
+
+/// 1/f noise of a read t seconds after programming, relative to the conductance itself:
+/// σ = q(g) · √ln((t + window) / (2 · window)) with q(g) = min(factor / g^exponent, max) (Nandakumar et al., ICECS 2019, as aihwkit
+/// has it).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Flicker {
+    /// q at the largest conductance.
+    pub factor: Figure<f64>,
+    /// How q grows towards small conductances.
+    pub exponent: Figure<f64>,
+    /// The largest q.
+    pub max: Figure<f64>,
+    /// The time of one read.
+    pub window: Figure<Seconds>,
 }
 
 /// A drift coefficient by relative conductance g: below `below`, offset + slope · ln g, held between `min` and `max`; from there on
@@ -202,11 +234,15 @@ impl Noise {
     const KEYS: &'static [&'static str] = &[
         "g_max_us",
         "programming_us",
+        "programming_sigma",
+        "relaxed",
         "read_sigma",
+        "flicker",
         "output_sigma",
         "drift_mean",
         "drift_sigma",
         "t0_s",
+        "compensates_drift",
         "on_off_ratio",
         "stuck_rate",
         "ir_drop",
@@ -217,21 +253,59 @@ impl Noise {
         let drift = |key| {
             section.maybe_section(key, DriftLaw::KEYS)?.as_ref().map(DriftLaw::read).transpose()
         };
-        let micro = |all: Vec<f64>| all.into_iter().map(|it| it * 1e-6).collect();
         let g_max = section.maybe_number("g_max_us", Bound::Positive)?;
         let t0 = section.maybe_number("t0_s", Bound::Positive)?;
-        let programming = section.maybe_numbers("programming_us", Bound::Any)?;
+        let relaxed = section.sections("relaxed", Relaxed::KEYS)?;
+        let flicker = section.maybe_section("flicker", Flicker::KEYS)?;
         Ok(Self {
             g_max: g_max.map(|it| it.map(|it| it * 1e-6)),
-            programming: programming.map(|it| it.map(micro)),
+            programming: programming(section)?,
+            programming_sigma: share("programming_sigma")?,
+            relaxed: relaxed.iter().map(Relaxed::read).collect::<Result<_, _>>()?,
             read_sigma: share("read_sigma")?,
+            flicker: flicker.as_ref().map(Flicker::read).transpose()?,
             output_sigma: share("output_sigma")?,
             drift_mean: drift("drift_mean")?,
             drift_sigma: drift("drift_sigma")?,
             t0: t0.map(|it| it.map(Seconds)),
+            compensates_drift: section.flag("compensates_drift")?,
             on_off_ratio: section.maybe_number("on_off_ratio", Bound::Positive)?,
             stuck_rate: share("stuck_rate")?,
             ir_drop: share("ir_drop")?,
+        })
+    }
+}
+
+/// A polynomial in microsiemens as one in siemens.
+fn programming(section: &Section<'_>) -> Result<Option<Figure<Vec<f64>>>, ChipError> {
+    let micro = |all: Vec<f64>| all.into_iter().map(|it| it * 1e-6).collect();
+    let found = section.maybe_numbers("programming_us", Bound::Any)?;
+    Ok(found.map(|it| it.map(micro)))
+}
+
+impl Relaxed {
+    const KEYS: &'static [&'static str] = &["after_s", "programming_us"];
+
+    fn read(section: &Section<'_>) -> Result<Self, ChipError> {
+        let Some(programming) = programming(section)? else {
+            let missing = Fault::MissingKey("coefficients of a polynomial");
+            return Err(section.fault("programming_us", missing, None));
+        };
+        let after = section.number("after_s", Bound::Positive)?.map(Seconds);
+        Ok(Self { after, programming })
+    }
+}
+
+impl Flicker {
+    const KEYS: &'static [&'static str] = &["factor", "exponent", "max", "window_ns"];
+
+    fn read(section: &Section<'_>) -> Result<Self, ChipError> {
+        let window = section.number("window_ns", Bound::Positive)?;
+        Ok(Self {
+            factor: section.number("factor", Bound::Positive)?,
+            exponent: section.number("exponent", Bound::NotNegative)?,
+            max: section.number("max", Bound::Positive)?,
+            window: window.map(|it| Seconds(it * 1e-9)),
         })
     }
 }

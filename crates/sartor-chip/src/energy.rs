@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::chip::version;
-use crate::error::ChipError;
+use crate::error::{ChipError, Fault};
 use crate::figure::{Confidence, Figure, Provenance};
 use crate::number::NumberType;
 use crate::reader::{Bound, Section};
@@ -70,6 +70,8 @@ pub struct CrossbarEnergy {
     pub dac: Option<Figure<Joules>>,
     /// One conversion.
     pub adc: Option<Figure<Joules>>,
+    /// One conversion by the converter's bits, for what another width would cost: (bits, energy), bits ascending.
+    pub adc_by_bits: Option<Figure<Vec<(f64, Joules)>>>,
     /// Sample and hold of one column.
     pub sample_hold: Option<Figure<Joules>>,
     /// One shift and add.
@@ -165,11 +167,20 @@ impl MemoryEnergy {
 }
 
 impl CrossbarEnergy {
+    /// One conversion of so many bits: the nearest entry of the table by bits, else as for the chip's own converter.
+    pub fn conversion(&self, bits: u64) -> Option<Joules> {
+        let away = |it: &&(f64, Joules)| (it.0 - bits as f64).abs();
+        let entries = self.adc_by_bits.as_ref().map_or(&[][..], |it| &it.value);
+        let nearest = entries.iter().min_by(|lhs, rhs| away(lhs).total_cmp(&away(rhs)));
+        nearest.map(|it| it.1).or_else(|| self.adc.as_ref().map(|it| it.value))
+    }
+
     const KEYS: &'static [&'static str] = &[
         "product_pj",
         "cell_pj",
         "dac_pj",
         "adc_pj",
+        "adc_pj_by_bits",
         "sample_hold_pj",
         "shift_add_pj",
         "buffer_pj_per_byte",
@@ -177,11 +188,21 @@ impl CrossbarEnergy {
     ];
 
     fn read(section: &Section<'_>) -> Result<Self, ChipError> {
+        let by_bits = section.maybe_pairs("adc_pj_by_bits")?;
+        if let Some(table) = &by_bits
+            && !table.value.is_sorted_by(|(lhs, _), (rhs, _)| lhs < rhs)
+        {
+            let expected = "pairs [bits, picojoules] with ascending bits";
+            let fault = Fault::OutOfRange { expected, found: format!("{:?}", table.value) };
+            return Err(section.fault("adc_pj_by_bits", fault, None));
+        }
+        let joules = |(bits, picojoules): (f64, f64)| (bits, Joules(picojoules * 1e-12));
         Ok(Self {
             product: picojoules(section, "product_pj")?,
             cell: picojoules(section, "cell_pj")?,
             dac: picojoules(section, "dac_pj")?,
             adc: picojoules(section, "adc_pj")?,
+            adc_by_bits: by_bits.map(|it| it.map(|table| table.into_iter().map(joules).collect())),
             sample_hold: picojoules(section, "sample_hold_pj")?,
             shift_add: picojoules(section, "shift_add_pj")?,
             buffer_per_byte: picojoules(section, "buffer_pj_per_byte")?,

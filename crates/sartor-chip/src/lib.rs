@@ -49,7 +49,7 @@ mod words;
 pub use arithmetic::{Arithmetic, Granularity, LookupTable, Padding, Rounding, ScaleKind, Scheme};
 pub use chip::{Chip, Class, SCHEMA};
 pub use core_layer::Core;
-pub use crossbar::{Cell, Crossbar, DriftLaw, Noise, Sign};
+pub use crossbar::{Cell, Crossbar, DriftLaw, Flicker, Noise, Relaxed, Sign};
 pub use energy::{CrossbarEnergy, Energy, EnergyTable, MacEnergy, MemoryEnergy};
 pub use engine::{Engine, EngineModel, OpRate, Systolic, Tile};
 pub use error::{ChipError, Document, Fault, Place};

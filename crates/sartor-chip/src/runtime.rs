@@ -26,6 +26,8 @@ words! {
         OpenvinoIr = "openvino-ir",
         /// `StableHLO`, as XLA reads it.
         StableHlo = "stablehlo",
+        /// A Core ML model package.
+        Mlpackage = "mlpackage",
         /// Weights and layers of a research framework in Python.
         Pytorch = "pytorch",
     }
