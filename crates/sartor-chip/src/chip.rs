@@ -7,10 +7,11 @@ use serde::Serialize;
 
 use crate::core_layer::Core;
 use crate::energy::Energy;
+use crate::entry::Entry;
 use crate::error::{ChipError, Document, Fault, Place};
 use crate::figure::Figure;
 use crate::library::library_bases;
-use crate::lint::lint;
+use crate::lint::{Finding, lint};
 use crate::reader::{Section, Traces};
 use crate::resolve::{Bases, resolve};
 use crate::runtime::Runtime;
@@ -62,6 +63,8 @@ pub struct Chip {
     /// What the chip draws.
     pub energy: Energy,
     #[serde(skip)]
+    pub(crate) entries: Vec<Entry>,
+    #[serde(skip)]
     places: BTreeMap<String, Place>,
     #[serde(skip)]
     pub(crate) unused_sources: BTreeSet<String>,
@@ -86,20 +89,32 @@ impl Chip {
     /// # Errors
     /// As [`Chip::parse`], and the first finding of [`lint`].
     pub fn checked(name: &str, toml_text: &str, bases: &Bases<'_>) -> Result<Self, ChipError> {
-        let chip = Self::parse_with(name, toml_text, bases)?;
-        match lint(&chip).into_iter().next() {
-            None => Ok(chip),
-            Some(finding) => Err(ChipError {
-                chip: finding
-                    .place
-                    .as_ref()
-                    .map_or_else(|| name.to_owned(), |it| it.document.name.clone()),
-                key: Some(finding.key),
-                place: finding.place,
-                help: Some(finding.help),
-                fault: Box::new(Fault::Contradiction(finding.message)),
-            }),
-        }
+        Self::all_faults(name, toml_text, bases)
+            .map_err(|faults| faults.into_iter().next().expect("a refused chip has a fault"))
+    }
+
+    /// As [`Chip::checked`], with every contradiction instead of the first.
+    ///
+    /// # Errors
+    /// The fault that keeps the file from being read, or all findings of [`lint`]; never empty.
+    pub fn all_faults(
+        name: &str,
+        toml_text: &str,
+        bases: &Bases<'_>,
+    ) -> Result<Self, Vec<ChipError>> {
+        let chip = Self::parse_with(name, toml_text, bases).map_err(|it| vec![it])?;
+        let error = |finding: Finding| ChipError {
+            chip: finding
+                .place
+                .as_ref()
+                .map_or_else(|| name.to_owned(), |it| it.document.name.clone()),
+            key: Some(finding.key),
+            place: finding.place,
+            help: Some(finding.help),
+            fault: Box::new(Fault::Contradiction(finding.message)),
+        };
+        let faults: Vec<ChipError> = lint(&chip).into_iter().map(error).collect();
+        if faults.is_empty() { Ok(chip) } else { Err(faults) }
     }
 
     /// As [`Chip::parse`], with bases from elsewhere.
@@ -117,6 +132,9 @@ impl Chip {
         let root = Section::root(&traces, &table, place, ROOT_KEYS)?;
         let mut chip = Self::read(&root, resolved.sources)?;
         let used = traces.used_sources.into_inner();
+        let mut entries = traces.entries.into_inner();
+        entries.sort_by(|lhs, rhs| lhs.0.cmp(&rhs.0));
+        chip.entries = entries.into_iter().map(|it| it.1).collect();
         chip.places = traces.places.into_inner();
         for (key, item) in cited.iter().filter_map(|it| it.value.table()).flatten() {
             if item.place.document == document {
@@ -147,6 +165,7 @@ impl Chip {
                 .maybe_section("energy", Energy::KEYS)?
                 .as_ref()
                 .map_or_else(|| Ok(Energy::default()), Energy::read)?,
+            entries: Vec::new(),
             places: BTreeMap::new(),
             unused_sources: BTreeSet::new(),
         })
@@ -155,6 +174,14 @@ impl Chip {
     /// Where the value of a key such as `system.memory[1].read_bytes_per_s` stands: in the chip's file or in one that it extends.
     pub fn place(&self, key: &str) -> Option<&Place> {
         self.places.get(key)
+    }
+
+    /// Every key that the chip's file and those that it extends state, and every absent one that stands for something, in the order
+    /// of the schema. As read: changes to the chip do not show here.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries
+            .iter()
+            .filter(|it| it.value.is_some() || it.default.is_some_and(|it| !it.is_empty()))
     }
 
     /// Every figure of low confidence: its key in the JSON form, such as `system.memories[1].read`, and its origin.

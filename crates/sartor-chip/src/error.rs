@@ -28,6 +28,15 @@ pub struct Place {
     pub span: Range<usize>,
 }
 
+impl Place {
+    /// Line and column of its first byte, from 1.
+    pub fn line_and_column(&self) -> (usize, usize) {
+        let before = self.document.text.get(..self.span.start).unwrap_or(&self.document.text);
+        let line = before.matches('\n').count() + 1;
+        (line, before.rsplit('\n').next().unwrap_or_default().chars().count() + 1)
+    }
+}
+
 /// A chip that cannot be had: an unknown id, or a file with a fault.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("chip `{chip}`: {}{fault}", .key.as_ref().map(|key| format!("`{key}`: ")).unwrap_or_default())]

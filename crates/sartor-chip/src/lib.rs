@@ -20,12 +20,14 @@
 //!
 //! The schema is described key by key in `docs/adding-a-chip.md`.
 
+mod absent;
 mod arithmetic;
 mod chip;
 mod core_layer;
 mod crossbar;
 mod energy;
 mod engine;
+mod entry;
 mod error;
 mod ethos_u;
 mod figure;
@@ -52,6 +54,7 @@ pub use core_layer::Core;
 pub use crossbar::{Cell, Crossbar, DriftLaw, Flicker, Noise, Relaxed, Sign};
 pub use energy::{CrossbarEnergy, Energy, EnergyTable, MacEnergy, MemoryEnergy};
 pub use engine::{Engine, EngineModel, OpRate, Systolic, Tile};
+pub use entry::Entry;
 pub use error::{ChipError, Document, Fault, Place};
 pub use ethos_u::{EthosBuffers, EthosU, Granules, MicroBlock};
 pub use figure::{Confidence, Figure, Provenance};

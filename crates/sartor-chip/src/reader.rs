@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::entry::{Entry, without_names};
 use crate::error::{ChipError, Fault, Place};
 use crate::figure::{Figure, Provenance};
 use crate::suggest::nearest;
-use crate::tree::{Item, Origin, Table, Value};
+use crate::tree::{Item, Origin, Table, Value, name_of, naming};
 use crate::words::Word;
 
 /// What reading leaves behind.
@@ -16,6 +17,8 @@ pub(crate) struct Traces {
     pub(crate) places: RefCell<BTreeMap<String, Place>>,
     /// (file, key) of the sources that figures name.
     pub(crate) used_sources: RefCell<BTreeSet<(String, String)>>,
+    /// Every key of the tables that were opened, with its place in the schema.
+    pub(crate) entries: RefCell<Vec<(Vec<usize>, Entry)>>,
 }
 
 /// Points of a curve.
@@ -49,10 +52,23 @@ impl Bound {
     }
 }
 
+fn join(path: &str, key: &str) -> String {
+    match (path.is_empty(), key.is_empty()) {
+        (true, _) => key.to_owned(),
+        (false, true) => path.to_owned(),
+        (false, false) => format!("{path}.{key}"),
+    }
+}
+
 /// One table of the tree.
 pub(crate) struct Section<'a> {
     traces: &'a Traces,
     path: String,
+    /// The path with the names of items instead of their indices.
+    named: String,
+    /// The places in the schema of the tables that lead here.
+    rank: Vec<usize>,
+    keys: Vec<&'static str>,
     place: Place,
     table: &'a Table,
     origin: Option<&'a Origin>,
@@ -64,24 +80,31 @@ impl<'a> Section<'a> {
         traces: &'a Traces,
         table: &'a Table,
         place: Place,
-        keys: &[&str],
+        keys: &[&'static str],
     ) -> Result<Self, ChipError> {
-        Self { traces, path: String::new(), place, table, origin: None }.opened(keys)
+        let (path, named) = (String::new(), String::new());
+        let (rank, keys) = (Vec::new(), keys.to_vec());
+        Self { traces, path, named, rank, keys, place, table, origin: None }.opened()
     }
 
     /// Checks the keys and notes where their values stand.
-    fn opened(self, keys: &[&str]) -> Result<Self, ChipError> {
+    fn opened(self) -> Result<Self, ChipError> {
         for (name, item) in self.table {
-            if !keys.contains(&name.as_str()) {
-                let help = match nearest(name, keys.iter().copied()) {
+            if !self.keys.contains(&name.as_str()) {
+                let help = match nearest(name, self.keys.iter().copied()) {
                     Some(known) => format!("did you mean `{known}`?"),
-                    None => format!("known here: {}", keys.join(", ")),
+                    None => format!("known here: {}", self.keys.join(", ")),
                 };
                 let path = self.key_path(name);
                 return Err(ChipError::at(item.key.clone(), path, Fault::UnknownKey, Some(help)));
             }
             self.note(self.key_path(name), item);
         }
+        let entries = self.keys.iter().enumerate().filter_map(|(index, key)| {
+            let rank = [&self.rank[..], &[index]].concat();
+            Some((rank, Entry::new(join(&self.named, key), self.table.get(*key))?))
+        });
+        self.traces.entries.borrow_mut().extend(entries);
         Ok(self)
     }
 
@@ -90,11 +113,7 @@ impl<'a> Section<'a> {
     }
 
     fn key_path(&self, key: &str) -> String {
-        match (self.path.is_empty(), key.is_empty()) {
-            (true, _) => key.to_owned(),
-            (false, true) => self.path.clone(),
-            (false, false) => format!("{}.{key}", self.path),
-        }
+        join(&self.path, key)
     }
 
     /// A fault at `key`, or at this table where the key is absent.
@@ -149,43 +168,55 @@ impl<'a> Section<'a> {
     pub(crate) fn maybe_section(
         &self,
         key: &str,
-        keys: &[&str],
+        keys: &[&'static str],
     ) -> Result<Option<Section<'a>>, ChipError> {
         let Some(item) = self.table.get(key) else { return Ok(None) };
-        let Some(table) = item.value.table() else {
-            return Err(self.wrong_type(key, "a table", item));
-        };
-        self.child(self.key_path(key), item, table, keys).map(Some)
+        self.child(key, None, item, keys).map(Some)
     }
 
-    pub(crate) fn section(&self, key: &str, keys: &[&str]) -> Result<Section<'a>, ChipError> {
+    pub(crate) fn section(
+        &self,
+        key: &str,
+        keys: &[&'static str],
+    ) -> Result<Section<'a>, ChipError> {
         let section = self.maybe_section(key, keys)?;
         self.required(key, "a table", section)
     }
 
     /// An array of tables; empty where it is absent.
-    pub(crate) fn sections(&self, key: &str, keys: &[&str]) -> Result<Vec<Section<'a>>, ChipError> {
-        let mut sections = Vec::new();
-        for (index, item) in self.array(key, "an array of tables")?.iter().enumerate() {
-            let Some(table) = item.value.table() else {
-                return Err(self.wrong_type(key, "a table", item));
-            };
-            let path = format!("{}[{index}]", self.key_path(key));
-            self.note(path.clone(), item);
-            sections.push(self.child(path, item, table, keys)?);
-        }
-        Ok(sections)
+    pub(crate) fn sections(
+        &self,
+        key: &str,
+        keys: &[&'static str],
+    ) -> Result<Vec<Section<'a>>, ChipError> {
+        let items = self.array(key, "an array of tables")?.iter().enumerate();
+        items.map(|(index, item)| self.child(key, Some(index), item, keys)).collect()
     }
 
+    /// The table `item` under `key`, or the one at `index` of an array.
     fn child(
         &self,
-        path: String,
+        key: &str,
+        index: Option<usize>,
         item: &'a Item,
-        table: &'a Table,
-        keys: &[&str],
+        keys: &[&'static str],
     ) -> Result<Section<'a>, ChipError> {
+        let Some(table) = item.value.table() else {
+            return Err(self.wrong_type(key, "a table", item));
+        };
+        let (mut path, mut named) = (self.key_path(key), join(&self.named, key));
+        let at = self.keys.iter().position(|known| *known == key).unwrap_or_default();
+        let mut rank = [&self.rank[..], &[at]].concat();
+        if let Some(index) = index {
+            let name = naming(&without_names(&named)).and_then(|keys| name_of(item, keys));
+            named = format!("{named}[{}]", name.map_or(index.to_string(), |it| it.join(" ")));
+            path = format!("{path}[{index}]");
+            rank.push(index);
+            self.note(path.clone(), item);
+        }
         let (place, origin) = (item.place.clone(), item.origin.as_ref());
-        Section { traces: self.traces, path, place, table, origin }.opened(keys)
+        let keys = keys.to_vec();
+        Section { traces: self.traces, path, named, rank, keys, place, table, origin }.opened()
     }
 
     fn array(&self, key: &str, expected: &'static str) -> Result<&'a [Item], ChipError> {

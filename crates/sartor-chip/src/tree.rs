@@ -21,6 +21,7 @@ const NAMED: &[(&str, &[&str])] = &[
     ("core.engine.mode", &["weights", "activations"]),
     ("core.engine.mode.kernel", &["product"]),
     ("core.engine.op", &["ops"]),
+    ("core.engine.crossbar.noise.relaxed", &["after_s"]),
     ("core.arithmetic.scheme", &["weights", "activations", "ops"]),
     ("core.arithmetic.table", &["ops"]),
     ("core.operators.limit", &["ops"]),
@@ -278,8 +279,13 @@ pub(crate) fn overlay(base: Table, top: Table, path: &str) -> Table {
     merged
 }
 
+/// The keys that name the items of an array of tables, by its path without indices.
+pub(crate) fn naming(path: &str) -> Option<&'static [&'static str]> {
+    NAMED.iter().find(|(named, _)| *named == path).map(|(_, keys)| *keys)
+}
+
 fn overlay_item(below: Option<Item>, above: Item, path: &str) -> Item {
-    let naming = NAMED.iter().find(|(named, _)| *named == path).map(|(_, keys)| *keys);
+    let naming = naming(path);
     let value = match (below.map(|it| it.value), above.value) {
         (Some(Value::Table(base)), Value::Table(top)) => Value::Table(overlay(base, top, path)),
         (below, Value::List(top)) if naming.is_some() => {
@@ -312,7 +318,7 @@ fn overlay_list(base: Vec<Item>, top: Vec<Item>, naming: &[&str], path: &str) ->
 }
 
 /// What names an item of an array of tables; `None` where a naming key is missing.
-fn name_of(item: &Item, naming: &[&str]) -> Option<Vec<String>> {
+pub(crate) fn name_of(item: &Item, naming: &[&str]) -> Option<Vec<String>> {
     let table = item.value.table()?;
     let text = |value: &Value| match value {
         Value::Number { written, .. } => written.clone(),

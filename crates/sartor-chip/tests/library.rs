@@ -77,11 +77,27 @@ fn peaks_are_those_in_print() {
         ("arm-ethos-u65-512", I8, I8, 1.024 * tera),
         ("arm-ethos-u85-2048", I8, I8, 4.096 * tera),
         ("arm-cortex-m7", I8, I8, 1.6e9),
+        ("arm-cortex-m4", I8, I8, 0.24e9),
         ("arm-cortex-a76", I8, I8, 614e9),
         ("arm-cortex-a76", F32, F32, 153.6e9),
         ("arm-neoverse-n1", I8, I8, 10.24 * tera),
         ("qualcomm-htp-v73", I8, U8, 26.0 * tera),
         ("qualcomm-htp-v75", I8, U8, 45.0 * tera),
+        ("arm-cortex-m55", I8, I8, 6.4e9),
+        ("arm-cortex-m55", F16, F16, 3.2e9),
+        ("rockchip-rk3588", I8, I8, 6.1 * tera),
+        ("rockchip-rk3588", F16, F16, 3.1 * tera),
+        ("rockchip-rk3588", Tf32, Tf32, 1.54 * tera),
+        ("hailo-8", I8, I8, 26.0 * tera),
+        ("apple-ane-a14-m1", F16, F16, 11.0 * tera),
+        ("kendryte-k210", U8, U8, 0.46 * tera),
+        ("espressif-esp32-s3", I8, I8, 2.0 * 7.7e9),
+        ("espressif-esp32-p4", I8, I8, 2.0 * 12.8e9),
+        ("st-stm32n6", I8, I8, 0.576 * tera),
+        ("mythic-m1076", I8, I8, 25.0 * tera),
+        ("ibm-hermes", I4, I8, 16.1 * tera),
+        ("ibm-hermes-1phase", I4, I8, 63.1 * tera),
+        ("isaac-ref", I16, I16, 40.9 * tera),
     ] {
         let chip = find(id).unwrap();
         let found = chip.peak(chip.mode(weights, activations).unwrap()).ops_per_second();
@@ -124,6 +140,18 @@ fn memories_and_power_are_those_in_print() {
         ("qualcomm-htp-v73", "vtcm", Some(8 << 20), None),
         ("qualcomm-htp-v73", "lpddr5x", None, Some(67e9)),
         ("qualcomm-htp-v75", "lpddr5x", None, Some(77e9)),
+        ("rockchip-rk3588", "cbuf", Some(3 * (384 << 10)), None),
+        ("rockchip-rk3588", "lpddr", None, Some(34e9)),
+        ("apple-ane-a14-m1", "unified", None, Some(68e9)),
+        ("kendryte-k210", "kpu-ram", Some(2 << 20), None),
+        ("kendryte-k210", "sram", Some(6 << 20), Some(3.2e9)),
+        ("espressif-esp32-s3", "sram", Some(512 << 10), Some(3.84e9)),
+        ("espressif-esp32-p4", "sram", Some(768 << 10), Some(6.4e9)),
+        ("st-stm32n6", "sram", Some(4_200_000), None),
+        ("st-stm32n6", "flash", None, Some(0.4e9)),
+        ("mythic-m1076", "cells", Some(80_000_000), None),
+        ("ibm-hermes", "cells", Some(64 * 256 * 256 / 2), None),
+        ("isaac-ref", "cells", Some(16128 * 128 * 128 / 4), None),
     ] {
         let chip = find(id).unwrap();
         let found = chip.system.memories.iter().find(|found| found.name == memory).unwrap();
@@ -147,6 +175,10 @@ fn memories_and_power_are_those_in_print() {
         ("intel-myriad-x", 1.5),
         ("intel-xeon-spr", 350.0),
         ("intel-xeon-icx", 270.0),
+        ("hailo-8", 2.5),
+        ("kendryte-k210", 0.3),
+        ("mythic-m1076", 4.0),
+        ("isaac-ref", 65.8),
     ] {
         assert!((find(id).unwrap().energy.limit.unwrap().value.0 - watts).abs() < 1e-9, "{id}");
     }
