@@ -204,19 +204,51 @@ pub(crate) struct Bench {
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Chips {
-    /// Show this chip with all its figures and their sources
+    /// Show this chip, a library id or a chip file ending in .toml, with all its figures and their sources
     pub(crate) id: Option<String>,
+    #[command(flatten)]
+    pub(crate) filter: ChipFilter,
     #[command(subcommand)]
-    pub(crate) check: Option<ChipsCommand>,
+    pub(crate) command: Option<ChipsCommand>,
 }
 
-/// `chips check FILE`
+/// Which chips of the library are listed.
+#[derive(Debug, Args)]
+pub(crate) struct ChipFilter {
+    /// List only chips of this class
+    #[arg(long, value_parser = ["gpu", "cpu", "npu", "mcu", "cim"], conflicts_with = "id")]
+    pub(crate) class: Option<String>,
+    /// List only chips of makers whose names hold this
+    #[arg(long, value_name = "NAME", conflicts_with = "id")]
+    pub(crate) vendor: Option<String>,
+    /// List only chips that multiply this type, as `int8` or `f16`
+    #[arg(long = "type", value_name = "TYPE", conflicts_with = "id")]
+    pub(crate) number: Option<sartor::NumberType>,
+    /// List only chips that n:m sparsity makes faster
+    #[arg(long, conflicts_with = "id")]
+    pub(crate) sparsity: bool,
+    /// List only chips of which names, notes, toolchain or quirks hold all these words
+    #[arg(long, value_name = "WORDS", conflicts_with = "id")]
+    pub(crate) search: Option<String>,
+}
+
+/// `chips check FILE…`, `chips diff A B`
 #[derive(Debug, Subcommand)]
 pub(crate) enum ChipsCommand {
-    /// Check a chip file for faults and contradictions
+    /// Check chip files for faults and contradictions
     Check {
-        /// The chip file, TOML
-        file: PathBuf,
+        /// The chip files, TOML
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Show the figures in which two chips differ
+    Diff {
+        /// A chip: a library id or a chip file ending in .toml
+        #[arg(value_name = "A")]
+        first: String,
+        /// The chip that it is compared with
+        #[arg(value_name = "B")]
+        second: String,
     },
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn run(
         Command::Run(args) => return run::run(args, session, output, force),
         Command::Evaluate(args) => evaluate::run(args, session, output),
         Command::Bench(args) => bench::run(args, session, output),
-        Command::Chips(args) => chips::run(args, session, output),
+        Command::Chips(args) => return chips::run(args, session, output),
         Command::Analyze(args) => analyze::run(args, session, output, force),
         Command::Groups(args) => groups::run(args, output),
         Command::Quantize(args) => quantize::run(args, session, output, force),

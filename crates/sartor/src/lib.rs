@@ -41,11 +41,13 @@ pub use inspect::{Inspection, Port, inspect};
 pub use model::Model;
 pub use progress::{Interrupt, Progress, Silent};
 pub use samples::{BoundSamples, fitted, from_array, to_array};
-pub use session::{PruneRequest, PruneResult, Session, Unit, chip_file};
+pub use session::{PruneRequest, PruneResult, Session, Unit, check_chip_file, chip_file};
 pub use train::{Checkpoints, Every, Finetuned, Metrics, Start, Telling, TrainRequest};
 
 // The vocabulary of the crates below, as far as it is part of this face.
-pub use sartor_chip::{Chip, ChipError, LibraryEntry, NumberType, library};
+pub use sartor_chip::{
+    Chip, ChipError, Confidence, Entry, LibraryEntry, NumberType, Place, Provenance, library,
+};
 pub use sartor_compress::{
     ActivationFormat, ActivationType, CompressError, QuantizeStatic, QuantizedNode, RangeMethod,
     Recipe, RecipeError, Step, TECHNIQUES, WeightFormat,
@@ -57,7 +59,7 @@ pub use sartor_engine::{Array, Level, force, level};
 pub use sartor_ir::{Graph, NodeId};
 pub use sartor_plan::quantization_scheme;
 pub use sartor_report::{
-    Analysis, Column, Record, Table, Terminal, Tone, analysis_to_html, analysis_to_terminal,
+    Analysis, Cell, Column, Record, Table, Terminal, Tone, analysis_to_html, analysis_to_terminal,
     format, to_html, to_json, to_terminal,
 };
 pub use sartor_train::{

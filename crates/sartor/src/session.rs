@@ -78,7 +78,16 @@ pub struct PruneResult {
 /// # Errors
 /// [`Error::Read`] if it cannot be read, [`Error::Chip`] with the faulty line.
 pub fn chip_file(file: &Path) -> Result<Chip, Error> {
-    let text = read_text(file)?;
+    check_chip_file(file)
+        .map_err(|faults| faults.into_iter().next().expect("a refused file has a fault"))
+}
+
+/// As [`chip_file`], with every contradiction instead of the first.
+///
+/// # Errors
+/// As [`chip_file`]; never empty.
+pub fn check_chip_file(file: &Path) -> Result<Chip, Vec<Error>> {
+    let text = read_text(file).map_err(|it| vec![it])?;
     let bases = |from: &str, wanted: &str| {
         if Path::new(wanted).extension().is_some_and(|it| it == "toml") {
             let base = Path::new(from).parent()?.join(wanted);
@@ -87,7 +96,8 @@ pub fn chip_file(file: &Path) -> Result<Chip, Error> {
         }
         sartor_chip::library_bases(from, wanted)
     };
-    Ok(Chip::checked(&file.to_string_lossy(), &text, &bases)?)
+    Chip::all_faults(&file.to_string_lossy(), &text, &bases)
+        .map_err(|faults| faults.into_iter().map(Error::from).collect())
 }
 
 impl Session<'_> {
