@@ -62,7 +62,6 @@ fn list(filter: &ChipFilter, output: &Output) -> Result<(), Error> {
             Column::number("best arithmetic"),
             Column::text("n:m"),
             Column::number("grain"),
-            Column::text("toolchain"),
         ]);
         for it in &lines {
             let rate = sartor::format::si(2.0 * it.macs_per_s, "op/s");
@@ -73,7 +72,6 @@ fn list(filter: &ChipFilter, output: &Output) -> Result<(), Error> {
                 format!("{rate} {}", it.arithmetic),
                 it.sparsity.join(" "),
                 it.grain.to_string(),
-                it.toolchain.clone(),
             ]);
         }
         if lines.is_empty() { String::new() } else { output.render(&table) }

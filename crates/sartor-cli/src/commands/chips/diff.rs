@@ -115,15 +115,22 @@ fn text(found: &Comparison, output: &Output) -> String {
         return format!("{} and {} differ in nothing but their names\n", found.a, found.b);
     }
     let mut table = Table::new([
-        Column::prose("key"),
+        Column::text("key"),
         Column::prose(&found.a),
         Column::prose(&found.b),
         Column::number("B / A"),
     ]);
+    let mut last = "";
     for it in &found.differences {
+        let (at, key) = figure::place(&it.key);
+        let whole = key.is_empty();
+        if at != last && !whole {
+            table.row([Cell::from(at).tone(Tone::Strong)]);
+        }
+        last = at;
         let ratio = it.ratio.map(format::ratio).unwrap_or_default();
         table.row([
-            Cell::from(it.key.as_str()),
+            if whole { Cell::from(at).tone(Tone::Strong) } else { Cell::from(format!("  {key}")) },
             side(&it.key, &it.a),
             side(&it.key, &it.b),
             Cell::from(ratio),

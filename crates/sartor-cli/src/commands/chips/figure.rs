@@ -52,6 +52,13 @@ fn quantity(key: &str, number: f64) -> String {
     }
 }
 
+/// A key as the table that it lies in and the rest: of `a.b[x].c.d` these are `a.b[x]` and `c.d`.
+pub(super) fn place(key: &str) -> (&str, &str) {
+    let end = key.rfind(']').map(|at| at + 1).or_else(|| key.find('.')).unwrap_or(key.len());
+    let (table, rest) = key.split_at(end);
+    (table, rest.strip_prefix('.').unwrap_or(rest))
+}
+
 /// Who says so, in short: documents by their key in the list of sources.
 pub(super) fn origin(provenance: &Provenance) -> String {
     match provenance {
@@ -68,6 +75,19 @@ pub(super) fn confidence(confidence: Option<Confidence>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_lie_in_tables() {
+        for (key, table, rest) in [
+            ("core.engine[npu].mode[i8 i8].unroll.k", "core.engine[npu].mode[i8 i8]", "unroll.k"),
+            ("system.core_hz", "system", "core_hz"),
+            ("core.arithmetic.bias_bits", "core", "arithmetic.bias_bits"),
+            ("runtime.quirk[slow]", "runtime.quirk[slow]", ""),
+            ("energy", "energy", ""),
+        ] {
+            assert_eq!(place(key), (table, rest));
+        }
+    }
 
     #[test]
     fn values_bear_their_units() {

@@ -2,6 +2,7 @@
 
 use sartor::{Cell, Chip, Column, Confidence, Entry, Error, Table, Tone, format};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::figure;
 use crate::output::Output;
@@ -14,10 +15,6 @@ struct Sheet<'c> {
     chip: &'c Chip,
     keys: Vec<&'c Entry>,
 }
-
-/// Keys that the heading shows.
-const IN_HEADING: [&str; 6] =
-    ["chip.id", "chip.name", "chip.vendor", "chip.class", "chip.year", "chip.notes"];
 
 /// Longer texts stand beside the values, where they may take several lines.
 const LONGEST_VALUE: usize = 24;
@@ -74,7 +71,7 @@ fn modes(chip: &Chip) -> Table {
     table
 }
 
-/// The keys of a layer: first what is stated, then what stands for absent ones.
+/// The keys of a layer, table by table: first what is stated, then what stands for absent keys.
 fn keys(chip: &Chip, layer: &str) -> Table {
     let mut table = Table::new([
         Column::text("key"),
@@ -83,27 +80,47 @@ fn keys(chip: &Chip, layer: &str) -> Table {
         Column::prose("origin"),
     ]);
     let own = chip.entries().next().and_then(|it| it.file.clone());
-    let prefix = format!("{layer}.");
+    let of_layer = |it: &&Entry| it.key.split(['.', '[']).next() == Some(layer);
+    let mut last = layer;
     let mut defaults: Vec<(String, &str)> = Vec::new();
-    for entry in chip.entries().filter(|it| !IN_HEADING.contains(&it.key.as_str())) {
-        let Some(key) = entry.key.strip_prefix(&prefix) else { continue };
-        match (&entry.value, entry.default) {
-            (Some(value), _) => {
-                table.row(stated(key, &figure::value(&entry.key, value), entry, own.as_deref()));
+    for entry in chip.entries().filter(of_layer) {
+        let (at, key) = figure::place(&entry.key);
+        let Some(value) = &entry.value else {
+            let line = (kind(&entry.key), entry.default.unwrap_or_default());
+            if !defaults.contains(&line) {
+                defaults.push(line);
             }
-            (None, default) => {
-                let line = (kind(key), default.unwrap_or_default());
-                if !defaults.contains(&line) {
-                    defaults.push(line);
-                }
-            }
+            continue;
+        };
+        if at.contains('[') && is_named(at, value) {
+            continue;
         }
+        if at != last {
+            let title = at.strip_prefix(layer).unwrap_or(at).trim_start_matches('.');
+            table.row([Cell::from(title).tone(Tone::Strong)]);
+            last = at;
+        }
+        table.row(stated(key, &figure::value(&entry.key, value), entry, own.as_deref()));
     }
     for (key, default) in defaults {
         let faint = |text: &str| Cell::from(text).tone(Tone::Faint);
+        let key = key.strip_prefix(layer).unwrap_or(&key).trim_start_matches('.').to_owned();
         table.row([faint(&key), faint("absent"), faint(""), faint(&format!("so: {default}"))]);
     }
     table
+}
+
+/// Whether the name of the item says the value already, as `mode[i8 i8]` says its types.
+fn is_named(item: &str, value: &Value) -> bool {
+    let name = item.rsplit_once('[').map_or("", |it| it.1).trim_end_matches(']');
+    match value {
+        Value::String(text) => name == text || name.split(' ').any(|it| it == text),
+        Value::Array(list) => {
+            let words: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
+            !words.is_empty() && name.ends_with(&words.join(" "))
+        }
+        _ => false,
+    }
 }
 
 fn stated(key: &str, value: &str, entry: &Entry, own: Option<&str>) -> [Cell; 4] {
@@ -112,7 +129,8 @@ fn stated(key: &str, value: &str, entry: &Entry, own: Option<&str>) -> [Cell; 4]
     if long {
         origin = format!("{value} {origin}");
     }
-    if let Some(base) = entry.file.as_deref().filter(|it| Some(*it) != own) {
+    let base = entry.file.as_deref().filter(|it| Some(*it) != own && entry.provenance.is_some());
+    if let Some(base) = base {
         origin = format!("{origin} (from {base})");
     }
     let tone = match entry.confidence {
@@ -120,7 +138,7 @@ fn stated(key: &str, value: &str, entry: &Entry, own: Option<&str>) -> [Cell; 4]
         _ => Tone::Plain,
     };
     [
-        Cell::from(key),
+        Cell::from(format!("  {key}")),
         Cell::from(if long { "" } else { value }).tone(tone),
         Cell::from(figure::confidence(entry.confidence)).tone(tone),
         Cell::from(origin.trim()),
