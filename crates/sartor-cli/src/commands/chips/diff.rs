@@ -97,7 +97,8 @@ fn difference(key: &str, sides: [Option<&&Entry>; 2]) -> Option<Difference> {
     if same {
         return None;
     }
-    let ratio = x.zip(y).filter(|it| it.0 != 0.0).map(|(x, y)| y / x);
+    let a_size = key != "chip.year";
+    let ratio = x.zip(y).filter(|it| a_size && it.0 != 0.0).map(|(x, y)| y / x);
     Some(Difference { key: key.to_owned(), a, b, ratio })
 }
 
