@@ -133,7 +133,8 @@ mod tests {
     fn it_is_said_what_every_absent_key_stands_for() {
         let mut silent = std::collections::BTreeSet::new();
         for chip in library().iter().map(|it| it.chip().unwrap()) {
-            let unsaid = chip.entries.iter().filter(|it| it.value.is_none() && it.default.is_none());
+            let unsaid =
+                chip.entries.iter().filter(|it| it.value.is_none() && it.default.is_none());
             silent.extend(unsaid.map(|it| without_names(&it.key)));
         }
         assert!(silent.is_empty(), "{silent:#?}");

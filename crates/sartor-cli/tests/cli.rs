@@ -1,6 +1,8 @@
 //! What the command prints: results on standard output with the keys that are promised, talk on standard
 //! error, and files that are the same whenever the request is.
 
+#[path = "cli/chips.rs"]
+mod chips;
 #[path = "support/digits.rs"]
 mod digits;
 #[path = "cli/expect.rs"]
