@@ -1,6 +1,7 @@
 //! Contradictions: statements that are well formed one by one and cannot all be true.
 
 use crate::chip::Chip;
+use crate::crossbar::Noise;
 use crate::engine::{Engine, EngineModel};
 use crate::error::Place;
 use crate::memory::Content;
@@ -230,10 +231,33 @@ fn crossbar(report: &mut Report<'_>, at: usize, engine: &Engine) {
         let message = "a conversion time without a converter".to_owned();
         report.add(&key("adc_ns"), message, "state `adc_bits`, or leave `adc_ns` out");
     }
-    let share = |figure: Option<&crate::Figure<f64>>| figure.is_some_and(|it| it.value > 1.0);
-    if share(it.noise.as_ref().and_then(|it| it.stuck_rate.as_ref())) {
+    if let Some(noise) = &it.noise {
+        self::noise(report, &key("noise"), noise);
+    }
+}
+
+fn noise(report: &mut Report<'_>, path: &str, noise: &Noise) {
+    let key = |leaf: &str| format!("{path}.{leaf}");
+    if noise.stuck_rate.as_ref().is_some_and(|it| it.value > 1.0) {
         let message = "more cells are stuck than there are".to_owned();
-        report.add(&key("noise.stuck_rate"), message, "give the share of cells, 0 to 1");
+        report.add(&key("stuck_rate"), message, "give the share of cells, 0 to 1");
+    }
+    for (leaf, law) in [("drift_mean", &noise.drift_mean), ("drift_sigma", &noise.drift_sigma)] {
+        let Some(law) = law.as_ref().filter(|it| it.min.value > it.max.value) else { continue };
+        let message = format!("the smallest exponent {} is above {}", law.min.value, law.max.value);
+        report.add(&key(&format!("{leaf}.min")), message, "check `min` and `max`");
+    }
+    let scaled = noise.programming.is_some() || !noise.relaxed.is_empty();
+    if scaled && noise.g_max.is_none() {
+        let message = "a deviation by conductance without the largest conductance".to_owned();
+        report.add(&key("programming_us"), message, "state `g_max_us`");
+    }
+    for (index, pair) in noise.relaxed.windows(2).enumerate() {
+        if pair[1].after.value.0 <= pair[0].after.value.0 {
+            let message = "a time that is not after the one before".to_owned();
+            let at = key(&format!("relaxed[{}].after_s", index + 1));
+            report.add(&at, message, "list times in ascending order");
+        }
     }
 }
 

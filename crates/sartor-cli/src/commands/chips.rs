@@ -149,7 +149,7 @@ fn check(files: &[PathBuf], output: &Output) -> Result<u8, Error> {
     }
     output.result(&checked, || {
         let sound = checked.iter().filter_map(|it| Some((&it.file, it.chip.as_ref()?)));
-        sound.map(|(file, chip)| format!("{file}: {} is a valid chip file\n", chip.id)).collect()
+        sound.flat_map(|(file, chip)| [file, ": ", &chip.id, " is a valid chip file\n"]).collect()
     })?;
     Ok(code)
 }

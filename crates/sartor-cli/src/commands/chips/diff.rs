@@ -93,12 +93,14 @@ fn difference(key: &str, sides: [Option<&&Entry>; 2]) -> Option<Difference> {
         })
     });
     let [x, y] = [&a, &b].map(|it| it.value.as_ref().and_then(Value::as_f64));
-    let same = if let (Some(x), Some(y)) = (x, y) { x == y } else { a.value == b.value };
+    // 1 and 1.0 are written differently and mean the same.
+    let same = a.value == b.value || x.is_some() && x.map(f64::to_bits) == y.map(f64::to_bits);
     if same {
         return None;
     }
-    let a_size = key != "chip.year";
-    let ratio = x.zip(y).filter(|it| a_size && it.0 != 0.0).map(|(x, y)| y / x);
+    // Years have no ratio.
+    let sized = x.zip(y).filter(|it| it.0 != 0.0 && key != "chip.year");
+    let ratio = sized.map(|(x, y)| y / x);
     Some(Difference { key: key.to_owned(), a, b, ratio })
 }
 

@@ -25,11 +25,11 @@ pub(super) fn run(chip: &Chip, output: &Output) -> Result<(), Error> {
         let mut text = heading(chip);
         text.push_str(&output.render(&modes(chip)));
         for layer in ["core", "system", "runtime", "energy"] {
-            text.push_str(&format!("\n{layer}\n{}", output.render(&keys(chip, layer))));
+            text.extend(["\n", layer, "\n", &output.render(&keys(chip, layer))]);
         }
         text.push_str("\nsources\n");
         for (key, citation) in &chip.sources {
-            text.push_str(&format!("[{key}] {citation}\n"));
+            text.extend(["[", key, "] ", citation, "\n"]);
         }
         text + &doubts(chip)
     })
@@ -39,7 +39,7 @@ fn heading(chip: &Chip) -> String {
     let year = chip.year.as_ref().map(|it| format!(", {}", it.value)).unwrap_or_default();
     let mut text = format!("{}: {}\n{}, {}{year}\n", chip.id, chip.name, chip.class, chip.vendor);
     for note in &chip.notes {
-        text.push_str(&format!("- {note}\n"));
+        text.extend(["- ", note, "\n"]);
     }
     text + "\n"
 }
