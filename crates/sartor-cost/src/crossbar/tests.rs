@@ -160,3 +160,17 @@ fn copies_go_to_the_slow_layers_and_what_does_not_fit_is_written_anew() {
     assert!(!plan.fits);
     near(plan.time(1, &uses[1]).0, 64.0 * 1.6e-6 + 128e-6, 1e-9);
 }
+
+#[test]
+fn the_librarys_crossbars_reach_their_headlines() {
+    for (id, nanoseconds, tops, tops_per_watt) in [
+        ("isaac-ref", 1600.0, 40.9, 0.6275),
+        ("ibm-hermes-1phase", 133.0, 63.1, 9.76),
+        ("ibm-hermes", 520.0, 16.1, 2.48),
+    ] {
+        let found = headline(&sartor_chip::find(id).unwrap()).unwrap();
+        near(found.latency.0 * 1e9, nanoseconds, 0.15);
+        near(2e-12 * found.peak.0, tops, 0.15);
+        near(2e-12 / found.joules_per_mac.unwrap().0, tops_per_watt, 0.15);
+    }
+}
