@@ -81,6 +81,8 @@ pub struct Systolic {
 pub struct OpRate {
     /// ONNX names, or `DepthwiseConv`.
     pub ops: Vec<String>,
+    /// Whether the figures are those of operators that compute with integers; if not, of all for which there are no such.
+    pub integers: bool,
     /// Cycles for each output element; for operators that multiply, a lower bound. Absent: unknown, never binding.
     pub cycles_per_element: Option<Figure<Cycles>>,
     /// Time to start one of them, of those that only give their input another form too. Absent: the runtime's `launch_us`, and
@@ -213,12 +215,13 @@ fn counts<const N: usize>(section: &Section<'_>, keys: [&str; N]) -> Result<[u64
 }
 
 impl OpRate {
-    const KEYS: &'static [&'static str] = &["ops", "cycles_per_element", "launch_us"];
+    const KEYS: &'static [&'static str] = &["ops", "integers", "cycles_per_element", "launch_us"];
 
     fn read(section: &Section<'_>) -> Result<Self, ChipError> {
         let cycles = section.maybe_number("cycles_per_element", Bound::Positive)?;
         Ok(Self {
             ops: section.texts("ops")?,
+            integers: section.flag("integers")?,
             cycles_per_element: cycles.map(|it| it.map(Cycles)),
             launch: microseconds(section, "launch_us")?,
         })

@@ -144,7 +144,8 @@ words! {
 pub struct Kernel {
     /// Which products.
     pub product: ProductKind,
-    /// MACs a cycle of the whole chip, counted as the definition has them. Absent: the mode's.
+    /// MACs a cycle that the whole chip reaches in it, counted as the definition has them; the mode's `efficiency` is not applied
+    /// to it. Absent: the mode's.
     pub macs_per_cycle: Option<Figure<f64>>,
     /// Cycles for each output element beside the multiplications. Absent: the mode's.
     pub cycles_per_output: Option<Figure<Cycles>>,

@@ -137,22 +137,30 @@ impl Chip {
 
     /// Cycles for each output element of an operator, where the chip states them.
     pub fn cycles_per_element(&self, op: &str) -> Option<&Figure<Cycles>> {
-        self.stated_of(op, |rate| rate.cycles_per_element.as_ref())
+        self.stated_of(op, false, |rate| rate.cycles_per_element.as_ref())
+    }
+
+    /// The same of an operator that computes with integers: its own figure, or that of all.
+    pub fn cycles_per_integer(&self, op: &str) -> Option<&Figure<Cycles>> {
+        self.stated_of(op, true, |rate| rate.cycles_per_element.as_ref())
+            .or_else(|| self.cycles_per_element(op))
     }
 
     /// Time to start an operator, where the chip states one of its own.
     pub fn launch_of(&self, op: &str) -> Option<&Figure<Seconds>> {
-        self.stated_of(op, |rate| rate.launch.as_ref())
+        self.stated_of(op, false, |rate| rate.launch.as_ref())
     }
 
     /// The first figure that an engine states of an operator.
     fn stated_of<'c, T>(
         &'c self,
         op: &str,
+        integers: bool,
         figure: impl Fn(&'c OpRate) -> Option<&'c Figure<T>>,
     ) -> Option<&'c Figure<T>> {
         let rates = self.engines().flat_map(|engine| &engine.op_rates);
-        rates.filter(|rate| rate.ops.iter().any(|known| known == op)).find_map(figure)
+        let own = rates.filter(|it| it.integers == integers);
+        own.filter(|rate| rate.ops.iter().any(|known| known == op)).find_map(figure)
     }
 
     /// The memory nearest to the array.
@@ -178,9 +186,15 @@ impl Chip {
             .map_or(weights, |store| store.encoded(weights, zero_fraction))
     }
 
-    /// Time that one operator costs beyond its work; unknown parts count nothing.
-    pub fn overhead_per_op(&self) -> Seconds {
-        let launch = self.runtime.launch.as_ref().map_or(Seconds(0.0), |launch| launch.value);
+    /// Time that a run costs beside its operators; nothing where it is not known.
+    pub fn invoke(&self) -> Seconds {
+        self.runtime.invoke.as_ref().map_or(Seconds(0.0), |invoke| invoke.value)
+    }
+
+    /// Time that an operator costs beyond its work; unknown parts count nothing.
+    pub fn overhead_of(&self, op: &str) -> Seconds {
+        let launch = self.launch_of(op).or(self.runtime.launch.as_ref());
+        let launch = launch.map_or(Seconds(0.0), |launch| launch.value);
         let drain = self.core.drain.as_ref();
         launch + drain.map_or(Seconds(0.0), |drain| drain.value / self.system.clock.value)
     }

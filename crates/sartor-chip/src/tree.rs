@@ -20,7 +20,7 @@ const NAMED: &[(&str, &[&str])] = &[
     ("core.engine", &["name"]),
     ("core.engine.mode", &["weights", "activations"]),
     ("core.engine.mode.kernel", &["product"]),
-    ("core.engine.op", &["ops"]),
+    ("core.engine.op", &["ops", "integers"]),
     ("core.engine.crossbar.noise.relaxed", &["after_s"]),
     ("core.arithmetic.scheme", &["weights", "activations", "ops"]),
     ("core.arithmetic.table", &["ops"]),
@@ -322,13 +322,17 @@ pub(crate) fn name_of(item: &Item, naming: &[&str]) -> Option<Vec<String>> {
     let table = item.value.table()?;
     let text = |value: &Value| match value {
         Value::Number { written, .. } => written.clone(),
+        Value::Flag(flag) => flag.to_string(),
         Value::List(items) => {
             let texts = items.iter().map(|it| it.value.text().unwrap_or_default());
             texts.collect::<Vec<_>>().join(" ")
         }
         other => other.text().unwrap_or_default().to_owned(),
     };
-    naming.iter().map(|key| Some(text(&table.get(*key)?.value))).collect()
+    // The first key is what the schema asks for; others may be absent.
+    table.get(*naming.first()?)?;
+    let name = |key: &&str| table.get(*key).map_or_else(String::new, |it| text(&it.value));
+    Some(naming.iter().map(name).collect())
 }
 
 fn is_absent(item: &Item) -> bool {

@@ -54,17 +54,26 @@ pub(crate) fn on_engine(
         // Without bound where the bandwidth of the nearest memory is not known.
         bytes_per_cycle: bytes.unwrap_or(f64::INFINITY),
     };
+    let kernel = product.kind.and_then(|it| mode.kernel(it));
     let once = if product.depthwise {
         depthwise(mode, product, cores.rate)
     } else {
-        let cores = Cores { rate: cores.rate * mode.macs_per_cycle.value, ..cores };
+        let own = kernel.and_then(|it| it.macs_per_cycle.as_ref()).map(|it| it.value * speed);
+        let rate = own.unwrap_or(cores.rate * mode.macs_per_cycle.value);
+        let cores = Cores { rate, ..cores };
         let first = dense(&cores, &mode.unroll.value, product);
         let second = mode.alternative.as_ref().map(|it| dense(&cores, &it.value, product));
         second.filter(|it| it.cycles < first.cycles).unwrap_or(first)
     };
+    let own = match &mode.depthwise {
+        Some(own) if product.depthwise => own.cycles_per_output.as_ref(),
+        _ => kernel.and_then(|it| it.cycles_per_output.as_ref()),
+    };
+    let output = own.or(mode.cycles_per_output.as_ref()).map_or(Cycles(0.0), |it| it.value);
+    let cycles = once.cycles + output * product.made() as f64;
     Occupation {
         slots: once.slots * product.steps,
-        time: once.cycles * product.steps as f64 / clock,
+        time: cycles * product.steps as f64 / clock,
         partial: once.partial * product.steps,
         split: once.split,
     }

@@ -132,7 +132,7 @@ pub struct Estimate {
     pub batch: usize,
     /// Which arithmetic was assumed, and why.
     pub precision: String,
-    /// Sum over the nodes.
+    /// Sum over the nodes, and what a run costs beside them.
     pub latency: Seconds,
     /// The latency in cycles of the array's clock.
     pub cycles: Cycles,

@@ -20,6 +20,8 @@ pub(crate) enum Role {
 pub(crate) struct Folding {
     consumers: Consumers,
     roles: Vec<Role>,
+    /// By node: whether it computes with integers.
+    integer: Vec<bool>,
     /// By value: whether it is known before the network runs.
     fixed: Vec<bool>,
     /// By value: the value whose memory it shares.
@@ -32,6 +34,7 @@ impl Folding {
         let mut folding = Folding {
             consumers: graph.consumers(),
             roles: vec![Role::Runs; graph.node_slots()],
+            integer: Vec::new(),
             fixed: graph
                 .values()
                 .map(|(id, value)| value.constant.is_some() || shapes.contents_known(id))
@@ -220,6 +223,12 @@ impl Folding {
                 self.roles[id.index()] = Role::Folded("absorbed by its integer neighbours");
             }
         }
+        self.integer = integer;
+    }
+
+    /// Whether a node computes with integers.
+    pub(crate) fn is_integer(&self, node: NodeId) -> bool {
+        self.integer[node.index()]
     }
 
     /// Whether all that a running node reads was dequantized just before and, unless it multiplies (and may hand out its sums),
@@ -256,7 +265,8 @@ fn takes_activation(node: &Node) -> bool {
         || matches!(node.op, Op::Binary(_) | Op::Variadic(_) | Op::BatchNormalization(_))
 }
 
-fn is_activation(op: &Op) -> bool {
+/// Whether an operator is an activation that melts into its producer.
+pub(crate) fn is_activation(op: &Op) -> bool {
     use Unary::{HardSigmoid, HardSwish, LeakyRelu, Relu, Sigmoid, Tanh};
     let unary = |it: &Unary| {
         matches!(it, Relu | LeakyRelu { .. } | HardSigmoid { .. } | HardSwish | Sigmoid | Tanh)

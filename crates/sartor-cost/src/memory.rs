@@ -16,10 +16,12 @@ pub(crate) struct Residence<'c> {
     /// The farthest memory that holds activations.
     pub(crate) activations: usize,
     home: usize,
-    /// The memory that keeps weights, and what is left in it.
-    keeper: Option<(usize, Option<Bytes>)>,
-    /// Weights that stay near.
+    /// The memories that keep weights, near to far, and what is left in them.
+    keepers: Vec<(usize, Option<Bytes>)>,
+    /// Weights that stay in one of them.
     kept: Bytes,
+    /// The farthest of them that holds any.
+    reached: Option<usize>,
 }
 
 /// The memories of the buffers.
@@ -51,8 +53,9 @@ impl<'c> Residence<'c> {
             At::All(i) => *i,
             At::Each(each) => each.iter().copied().max().unwrap_or(far),
         };
-        let keeper =
-            holding(Content::Weights).find(|&i| chip.system.memories[i].keeps_weights).map(|i| {
+        let keeping = holding(Content::Weights).filter(|&i| chip.system.memories[i].keeps_weights);
+        let keepers = keeping
+            .map(|i| {
                 let taken = match &at {
                     At::All(all) if *all == i => arena.size,
                     At::All(_) => Bytes(0),
@@ -62,9 +65,10 @@ impl<'c> Residence<'c> {
                     }
                 };
                 (i, capacity(i).map(|it| it - taken))
-            });
+            })
+            .collect();
         let home = holding(Content::Weights).next_back().unwrap_or(far);
-        Residence { chip, at, nearest, activations, home, keeper, kept: Bytes(0) }
+        Residence { chip, at, nearest, activations, home, keepers, kept: Bytes(0), reached: None }
     }
 
     fn spill(
@@ -99,27 +103,25 @@ impl<'c> Residence<'c> {
         }
     }
 
-    /// The memory from which a node's weights are read: in node order, the keeping memory takes what it has room for.
+    /// The memory from which a node's weights are read: in node order, the nearest keeping memory that has room takes them.
     pub(crate) fn place(&mut self, weights: Bytes) -> usize {
-        let at = match &mut self.keeper {
-            Some((keeper, None)) => *keeper,
-            Some((keeper, Some(room))) if *room >= weights => {
-                *room = *room - weights;
-                *keeper
-            }
-            _ => return self.home,
-        };
+        let mut keepers = self.keepers.iter_mut();
+        let keeper = keepers.find(|(_, room)| room.is_none_or(|it| it >= weights));
+        let Some((at, room)) = keeper else { return self.home };
+        *room = room.map(|it| it - weights);
         self.kept += weights;
-        at
+        self.reached = self.reached.max(Some(*at));
+        *at
     }
 
     /// Where the weights lie, for a total of `needed` bytes.
     pub(crate) fn weights(&self, needed: Bytes) -> Placement {
-        let all_kept = self.keeper.filter(|_| self.kept == needed);
-        let at = all_kept.map_or(self.home, |(keeper, _)| keeper);
+        let nearest = self.keepers.first().map(|it| it.0);
+        let all_kept = self.reached.or(nearest).filter(|_| self.kept == needed);
+        let at = all_kept.unwrap_or(self.home);
         let fits = all_kept.is_some()
             || self.chip.system.memories[at].capacity.as_ref().is_none_or(|it| it.value >= needed);
-        let spilled = if self.keeper.is_some() { needed - self.kept } else { Bytes(0) };
+        let spilled = if self.keepers.is_empty() { Bytes(0) } else { needed - self.kept };
         self.placement(at, needed, fits, spilled)
     }
 

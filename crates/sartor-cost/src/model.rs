@@ -7,7 +7,7 @@ mod report;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use sartor_chip::{Artefact, Chip, Fallback, NumberType};
+use sartor_chip::{Artefact, Chip, EngineModel, Fallback, NumberType};
 use sartor_ir::{Graph, Node, NodeId, Op};
 
 pub use evaluate::Price;
@@ -19,7 +19,7 @@ use crate::{
     arithmetic::Arithmetics,
     buffers::Buffers,
     ethos_u::Schedule,
-    fold::{Folding, Role},
+    fold::{Folding, Role, is_activation},
     inline::{Flat, flatten},
     op::{self, Work},
     shapes::Shapes,
@@ -63,6 +63,8 @@ pub(crate) struct Task {
     pub(crate) name: String,
     pub(crate) place: Place,
     pub(crate) repeats: u64,
+    /// Whether it computes with integers.
+    pub(crate) integer: bool,
     /// Buffers that it reads, once each.
     pub(crate) reads: Vec<u32>,
     pub(crate) writes: Vec<u32>,
@@ -77,6 +79,10 @@ pub(crate) struct Task {
 pub(crate) enum Place {
     /// It costs nothing, and why.
     Nowhere(&'static str),
+    /// It gives its input another form, and costs nothing but its start where the chip states one; why.
+    View(&'static str),
+    /// It melts into its producer on vector units, and costs its steps there but neither traffic nor a start; why.
+    Fused(&'static str),
     Chip,
     /// On the host; with a reason where it leaves the chip anew, and whether all after it does so too.
     Host {
@@ -134,7 +140,10 @@ impl<'a> Model<'a> {
     }
 
     /// The same network with other figures of the same chip.
-    pub(crate) fn on<'b>(&self, chip: &'b Chip) -> Result<Model<'b>, CostError>
+    ///
+    /// # Errors
+    /// Types that the chip does not multiply when they are asked for.
+    pub fn on<'b>(&self, chip: &'b Chip) -> Result<Model<'b>, CostError>
     where
         'a: 'b,
     {
@@ -194,6 +203,7 @@ impl Network<'_> {
     fn place(&mut self, chip: &Chip) -> Result<(), CostError> {
         let graph = self.flat.graph.clone();
         let mut suffix = false;
+        let on_vectors = matches!(chip.engine().model, EngineModel::Simd);
         let count = graph.node_count();
         for (at, (id, node)) in graph.nodes().enumerate() {
             let name = self.name(node);
@@ -208,6 +218,8 @@ impl Network<'_> {
             let place = match role {
                 Role::Ahead => Place::Nowhere("computed ahead"),
                 _ if suffix || reason.is_some() => Place::Host { reason, suffix },
+                Role::Folded(why) if is_view(&node.op) => Place::View(why),
+                Role::Folded(why) if on_vectors && is_activation(&node.op) => Place::Fused(why),
                 Role::Folded(why) => Place::Nowhere(why),
                 Role::Runs => Place::Chip,
             };
@@ -274,13 +286,14 @@ impl Network<'_> {
             id,
             place,
             repeats: self.flat.repeats(id),
+            integer: self.folding.is_integer(id),
             reads,
             writes,
             own: Vec::new(),
             contents: Vec::new(),
             name,
         };
-        if matches!(task.place, Place::Nowhere(_)) {
+        if matches!(task.place, Place::Nowhere(_) | Place::View(_) | Place::Fused(_)) {
             return Ok(task);
         }
         let work = self.work(node, &task.name, &self.shapes)?;
@@ -339,4 +352,12 @@ fn multiplies(node: &Node) -> bool {
             it.name.as_str(),
             "ConvTranspose" | "ConvInteger" | "MatMulInteger" | "MatMulNBits" | "LSTM" | "GRU" | "RNN" | "Einsum" | "Attention"
         ))
+}
+
+/// Whether an operator only gives its input another form.
+fn is_view(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Identity | Op::Dropout | Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze | Op::Unsqueeze
+    )
 }

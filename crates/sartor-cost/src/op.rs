@@ -9,6 +9,7 @@ mod gemm;
 mod integer;
 mod recurrent;
 
+use sartor_chip::ProductKind;
 use sartor_ir::{Node, Op, catalog};
 
 use crate::shapes::Shapes;
@@ -61,6 +62,8 @@ pub(crate) struct Product {
     pub(crate) steps: u64,
     /// Whether every channel has filters of its own.
     pub(crate) depthwise: bool,
+    /// The kind by which runtimes choose a kernel; `None`: dense convolution, and whatever is like it.
+    pub(crate) kind: Option<ProductKind>,
     /// The axis of the weights along which `channels` lie.
     pub(crate) reduction_axis: usize,
     /// The axis of the weights along which `outputs` lie.
@@ -88,6 +91,7 @@ impl Product {
             positions,
             steps: 1,
             depthwise: false,
+            kind: Some(ProductKind::Matrix),
             reduction_axis: 0,
             output_axis: 1,
             weights: 1,
@@ -108,6 +112,11 @@ impl Product {
     pub(crate) fn weight_elements(&self) -> u64 {
         let sizes = [self.channels, self.taps, self.outputs];
         sizes.iter().fold(self.groups, |product, &size| product.saturating_mul(size))
+    }
+
+    /// Elements of the output that one step makes.
+    pub(crate) fn made(&self) -> u64 {
+        self.all_outputs().saturating_mul(self.positions)
     }
 
     /// Output channels of all groups.

@@ -236,7 +236,7 @@ impl<'a> Model<'a> {
         let arena = arena::plan(sizes);
         let mut residence = Residence::new(self.chip, sizes, &arena);
         let arrays = self.arrays(changed);
-        let (mut latency, mut weights) = (Seconds(0.0), Bytes(0));
+        let (mut latency, mut weights) = (self.chip.invoke(), Bytes(0));
         let mut moved = vec![[Bytes(0); 2]; self.chip.system.memories.len()];
         let mut next = changed.iter().peekable();
         for (at, (task, base)) in self.network.tasks.iter().zip(&self.jobs).enumerate() {
@@ -266,13 +266,16 @@ impl<'a> Model<'a> {
                     compute = job.map_or(Seconds(0.0), |it| it.compute);
                     once = residence.host_transfer(activations) + compute;
                 }
+                (None, Place::View(_) | Place::Fused(_), Some(job)) => {
+                    (compute, once) = (job.compute, job.compute + job.overhead);
+                }
                 (None, Place::Chip, Some(job)) => {
                     let stored = job.stored();
                     weights += stored;
                     let from = residence.place(stored);
                     activations = self.traffic(task, job, sizes, &residence, from, &mut moved);
                     compute = job.compute + arrays.time(at);
-                    once = self.once(compute, &moved);
+                    once = self.once(compute, job.overhead, &moved);
                 }
                 _ => {}
             }
@@ -378,14 +381,14 @@ impl<'a> Model<'a> {
     }
 
     /// Time of one run of a node: the longest of its resources, or their sum without overlap, and the overhead.
-    fn once(&self, compute: Seconds, moved: &[[Bytes; 2]]) -> Seconds {
+    fn once(&self, compute: Seconds, overhead: Seconds, moved: &[[Bytes; 2]]) -> Seconds {
         let times = (0..moved.len()).map(|i| self.memory_time(i, moved[i]));
         let work = if self.chip.core.overlaps {
             times.fold(compute, Seconds::max)
         } else {
             compute + times.sum()
         };
-        work + self.chip.overhead_per_op()
+        work + overhead
     }
 
     /// How long a memory takes for bytes read and written.

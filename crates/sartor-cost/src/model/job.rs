@@ -3,7 +3,7 @@
 use sartor_chip::{Bytes, Chip, Cycles, Macs, NumberType, Seconds};
 use sartor_ir::{Node, Op};
 
-use super::{Model, Place};
+use super::{Model, Place, Task};
 use crate::{
     CostError,
     arithmetic::Arithmetic,
@@ -24,6 +24,8 @@ pub(crate) struct Job<'c> {
     pub(crate) partial: bool,
     /// Time of the array and of elementary steps; on the host, if it runs there and the chip describes it.
     pub(crate) compute: Seconds,
+    /// What it takes to start it.
+    pub(crate) overhead: Seconds,
 }
 
 /// One product of a node.
@@ -61,6 +63,17 @@ pub(crate) enum Zeros {
 }
 
 impl Job<'_> {
+    /// A job that only has to be started.
+    fn start(launch: Seconds) -> Self {
+        Job {
+            parts: Vec::new(),
+            constants: Stored::default(),
+            partial: false,
+            compute: Seconds(0.0),
+            overhead: launch,
+        }
+    }
+
     pub(crate) fn macs(&self) -> Macs {
         Macs(self.parts.iter().fold(0, |sum, it| sum.saturating_add(it.product.macs())))
     }
@@ -94,10 +107,19 @@ impl<'a> Model<'a> {
     ) -> Result<Option<Job<'a>>, CostError> {
         let network = &self.network;
         let task = &network.tasks[at];
-        if matches!(task.place, Place::Nowhere(_)) {
-            return Ok(None);
-        }
         let node = network.node(at);
+        match task.place {
+            Place::Nowhere(_) => return Ok(None),
+            Place::View(_) => {
+                let launch = self.chip.launch_of(node.op.name());
+                return Ok(launch.map(|it| Job::start(it.value)));
+            }
+            Place::Fused(_) => {
+                let steps = self.steps(task, node.op.name(), made(node, shapes) as f64);
+                return Ok(Some(Job { compute: steps, ..Job::start(Seconds(0.0)) }));
+            }
+            Place::Chip | Place::Host { .. } => {}
+        }
         let on_host = matches!(task.place, Place::Host { .. });
         let work = network.work(node, &task.name, shapes)?;
         let mut parts = Vec::with_capacity(work.products.len());
@@ -119,20 +141,31 @@ impl<'a> Model<'a> {
             }
             parts.push(Part { product: *product, arithmetic, stored, occupation, arrays });
         }
-        let rate = |name: &str| self.chip.cycles_per_element(name).map_or(0.0, |it| it.value.0);
-        let outputs: u64 =
-            node.outputs.iter().flatten().filter_map(|&it| shapes.elements(it)).sum();
-        let steps = rate(chip_name(node, &work)) * outputs as f64 * work.per_element;
-        let inner: f64 = work.inner.iter().map(|&(name, count)| rate(name) * count as f64).sum();
+        let name = chip_name(node, &work);
+        let steps = self.steps(task, name, made(node, shapes) as f64 * work.per_element);
+        let inner = work.inner.iter().map(|&(name, count)| self.steps(task, name, count as f64));
+        let inner: Seconds = inner.sum();
         let constants = self.constants(at, node, shapes, &work.products);
         if on_host {
             let constants = Stored::default();
             let compute = self.host_time(at, node, shapes, &work);
-            return Ok(Some(Job { parts, constants, partial: work.partial, compute }));
+            let overhead = Seconds(0.0);
+            return Ok(Some(Job { parts, constants, partial: work.partial, compute, overhead }));
         }
-        let clock = self.chip.clock_of(self.chip.engine()).value;
-        let compute = array.max(Cycles(steps) / clock) + Cycles(inner) / clock;
-        Ok(Some(Job { parts, constants, partial: work.partial, compute }))
+        let compute = array.max(steps) + inner;
+        let overhead = self.chip.overhead_of(name);
+        Ok(Some(Job { parts, constants, partial: work.partial, compute, overhead }))
+    }
+
+    /// Time of so many elementary steps of an operator; none where the chip states no rate.
+    fn steps(&self, task: &Task, name: &str, count: f64) -> Seconds {
+        let rate = if task.integer {
+            self.chip.cycles_per_integer(name)
+        } else {
+            self.chip.cycles_per_element(name)
+        };
+        let cycles = Cycles(rate.map_or(0.0, |it| it.value.0) * count);
+        cycles / self.chip.clock_of(self.chip.engine()).value
     }
 
     /// Time of a node on the host: its products in the host's mode for their types, or else its first; elementary steps at its rates.
@@ -148,8 +181,7 @@ impl<'a> Model<'a> {
         let name = chip_name(node, work);
         let rate = host.op_rates.iter().find(|it| it.ops.iter().any(|known| known == name));
         let rate = rate.and_then(|it| it.cycles_per_element.as_ref()).map_or(0.0, |it| it.value.0);
-        let outputs: u64 =
-            node.outputs.iter().flatten().filter_map(|&it| shapes.elements(it)).sum();
+        let outputs = made(node, shapes);
         products.sum::<Seconds>() + Cycles(rate * outputs as f64 * work.per_element) / clock
     }
 
@@ -185,6 +217,11 @@ impl<'a> Model<'a> {
         }
         stored
     }
+}
+
+/// Elements of the outputs of a node.
+fn made(node: &Node, shapes: &Shapes) -> u64 {
+    node.outputs.iter().flatten().filter_map(|&it| shapes.elements(it)).sum()
 }
 
 /// The contents of weights after a tweak.

@@ -37,6 +37,9 @@ impl<'a> Model<'a> {
         let walk = self.walk(&self.sizes, &[], self.schedule.as_ref(), |it| {
             nodes.push(self.node_cost(it, &mut notes));
         });
+        if self.chip.invoke() > Seconds(0.0) {
+            *notes.shares.entry(Resource::Overhead).or_default() += self.chip.invoke();
+        }
         let latency = walk.latency;
         let joules: Joules = nodes.iter().filter_map(|it| it.energy).sum();
         let largest = notes.shares.iter().max_by(|a, b| a.1.0.total_cmp(&b.1.0));
@@ -47,6 +50,7 @@ impl<'a> Model<'a> {
             energy.missing.push("what the host draws".to_owned());
         }
         let mut assumptions = self.network.assumptions.clone();
+        assumptions.extend(self.without_rate());
         assumptions.extend(walk.arrays.plan.iter().filter_map(|it| self.arrays_note(it)));
         let used = notes.arithmetic.into_iter();
         let used = used.map(|(how, count)| format!("{how} ({count} operators)"));
@@ -89,6 +93,28 @@ impl<'a> Model<'a> {
         Some(format!("the weights need {} arrays of {all}: {written}", plan.needed))
     }
 
+    /// Operators of which the chip says nothing although it does of others.
+    fn without_rate(&self) -> Option<String> {
+        let mut rates = self.chip.engines().flat_map(|it| &it.op_rates);
+        if rates.any(|it| it.cycles_per_element.is_some()) {
+            let tasks = self.network.tasks.iter().zip(&self.jobs).enumerate();
+            let unknown = tasks.filter_map(|(at, (task, job))| {
+                let op = self.network.node(at).op.name();
+                let elementary = job.as_ref().is_some_and(|it| it.parts.is_empty());
+                let here = task.place == Place::Chip && elementary;
+                (here && self.chip.cycles_per_element(op).is_none()).then(|| op.to_owned())
+            });
+            let unknown: Vec<_> = unknown.collect::<BTreeSet<_>>().into_iter().collect();
+            if !unknown.is_empty() {
+                let (id, ops) = (&self.chip.id, unknown.join(", "));
+                return Some(format!(
+                    "{id} states no rate of {ops}: they count their traffic and their start alone"
+                ));
+            }
+        }
+        None
+    }
+
     fn node_cost(&self, it: &Outcome<'_, 'a>, notes: &mut Notes) -> NodeCost {
         let node = self.network.flat.graph.node(it.task.id);
         let mut cost = NodeCost {
@@ -115,8 +141,24 @@ impl<'a> Model<'a> {
             cost.macs = job.macs() * it.task.repeats;
         }
         match (&it.task.place, it.job) {
-            (Place::Nowhere(_), _) if it.once > Seconds(0.0) => self.stepwise(it, &mut cost, notes),
-            (Place::Nowhere(why), _) => (*why).clone_into(&mut cost.note),
+            (Place::Nowhere(_) | Place::View(_) | Place::Fused(_), _)
+                if it.timing.is_some() && it.once > Seconds(0.0) =>
+            {
+                self.stepwise(it, &mut cost, notes);
+            }
+            (Place::Nowhere(why), _) | (Place::View(why) | Place::Fused(why), None) => {
+                (*why).clone_into(&mut cost.note);
+            }
+            (Place::View(why) | Place::Fused(why), Some(job)) => {
+                (*why).clone_into(&mut cost.note);
+                if it.once > Seconds(0.0) {
+                    let repeats = it.task.repeats as f64;
+                    cost.runs_on = RunsOn::Chip;
+                    cost.times.push((Resource::Compute, job.compute * repeats));
+                    cost.times.push((Resource::Overhead, job.overhead * repeats));
+                    self.settle(it, &mut cost, notes);
+                }
+            }
             (Place::Host { reason, .. }, _) => self.host(reason.as_deref(), it, &mut cost, notes),
             (Place::Chip, Some(job)) => self.on_chip(job, it, &mut cost, notes),
             (Place::Chip, None) => {}
@@ -239,7 +281,7 @@ impl<'a> Model<'a> {
                 .doubts
                 .maybe(memory.capacity.as_ref(), || format!("memory {name} capacity_bytes"));
         }
-        let overhead = self.chip.overhead_per_op() * repeats as f64;
+        let overhead = job.overhead * repeats as f64;
         cost.times.push((Resource::Overhead, overhead));
     }
 

@@ -1,6 +1,7 @@
 //! Convolution.
 
-use sartor_ir::{Named, Node, catalog};
+use sartor_chip::ProductKind;
+use sartor_ir::{Named, Node, Op, catalog};
 
 use super::Product;
 use crate::shapes::{Shapes, product as size};
@@ -26,12 +27,26 @@ pub(super) fn product(
     Some(Product {
         taps: size(&weight[2..]),
         depthwise: groups > 1 && channels == 1,
+        kind: kind(node, groups, &weight[2..]),
         reduction_axis: 1,
         output_axis: 0,
         weights,
         moving,
         ..Product::matrix(groups as u64, positions, channels as u64, (filters / groups) as u64)
     })
+}
+
+/// The kernel that a runtime may choose.
+fn kind(node: &Node, groups: usize, taps: &[usize]) -> Option<ProductKind> {
+    let plain = |list: &[usize]| list.iter().all(|&it| it == 1);
+    let unit =
+        |conv: &sartor_ir::Conv| plain(&conv.spatial.strides) && plain(&conv.spatial.dilations);
+    match &node.op {
+        _ if groups > 1 => Some(ProductKind::Grouped),
+        _ if plain(taps) => Some(ProductKind::Pointwise),
+        Op::Conv(conv) if taps == [3, 3] && unit(conv) => Some(ProductKind::Conv3x3),
+        _ => None,
+    }
 }
 
 /// `X [n, c, …]`, `W [c, o/group, …]`: each input position gives one product over the channels of its group to all taps of all outputs,
@@ -46,6 +61,7 @@ pub(super) fn transposed(op: &Named, node: &Node, shapes: &Shapes) -> Option<Pro
     let channels = (channels / groups) as u64;
     Some(Product {
         bias: (groups as u64).saturating_mul(outputs as u64),
+        kind: None,
         ..Product::matrix(groups as u64, positions, channels, columns)
     })
 }

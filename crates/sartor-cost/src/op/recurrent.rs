@@ -1,5 +1,6 @@
 //! `LSTM`, `GRU` and `RNN`.
 
+use sartor_chip::ProductKind;
 use sartor_ir::{
     Named, Node,
     catalog::{Cell, Recurrent},
@@ -31,6 +32,7 @@ pub(super) fn work(op: &Named, node: &Node, shapes: &Shapes) -> Option<Work> {
         channels: hidden,
         positions: batch,
         steps,
+        kind: Some(ProductKind::Recurrent),
         weights: 2,
         moving: 0,
         bias: directions * rows,
