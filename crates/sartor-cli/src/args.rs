@@ -106,6 +106,11 @@ pub(crate) enum Command {
     /// multiplications (Winograd's for 3 × 3 convolutions) may exceed the peak, which is that of a matrix product
     /// measured in the same run.
     Bench(Bench),
+    /// Measure this machine and write a chip file with its figures
+    ///
+    /// Generated micro-networks are timed on Sartor's engine, or by a command on another runtime, and the chip's figures are
+    /// solved for by non-negative least squares. One of five networks is only predicted; how far that is off is reported.
+    Fit(Fit),
     /// List the chips, show one, or check a chip file
     Chips(Chips),
     /// Estimate what a network costs on a chip, and what binds it
@@ -198,6 +203,24 @@ pub(crate) struct Bench {
     /// Runs to measure
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     pub(crate) rounds: u32,
+}
+
+/// `fit [--runtime-cmd CMD] -o CHIP.toml`
+#[derive(Debug, Args)]
+pub(crate) struct Fit {
+    /// A command that times networks on another runtime
+    ///
+    /// `{model}` in it stands for the path of one network: the command is called for each and prints the milliseconds of
+    /// one run. `{list}` stands for the path of a text file that names one network a line: the command is called for many
+    /// at once and prints one line for each, in their order. `nan` is said of a network that the runtime does not run.
+    #[arg(long, value_name = "CMD")]
+    pub(crate) runtime_cmd: Option<String>,
+    /// What the chip file calls the runtime; the command's program if not given
+    #[arg(long, value_name = "NAME", requires = "runtime_cmd")]
+    pub(crate) runtime_name: Option<String>,
+    /// Where to write the chip file; its name is the chip's id
+    #[arg(long, short, value_name = "CHIP.toml")]
+    pub(crate) output: PathBuf,
 }
 
 /// `chips [ID]`

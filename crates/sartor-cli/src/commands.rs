@@ -9,6 +9,7 @@ mod compress;
 mod convert;
 mod demo;
 mod evaluate;
+mod fit;
 mod groups;
 mod inspect;
 mod prune;
@@ -33,6 +34,7 @@ pub(crate) fn run(
         Command::Run(args) => return run::run(args, session, output, force),
         Command::Evaluate(args) => evaluate::run(args, session, output),
         Command::Bench(args) => bench::run(args, session, output),
+        Command::Fit(args) => fit::run(args, session, output, force),
         Command::Chips(args) => return chips::run(args, session, output),
         Command::Analyze(args) => analyze::run(args, session, output, force),
         Command::Groups(args) => groups::run(args, output),

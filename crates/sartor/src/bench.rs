@@ -143,13 +143,19 @@ fn inputs(graph: &Graph, given: &BenchInputs) -> Result<Vec<Array>, Error> {
         BenchInputs::Arrays(arrays) => return Ok(arrays.clone()),
         BenchInputs::Batch(batch) => *batch,
     };
-    let shapes = batch_shapes(graph, batch)?;
-    let bound = shapes.first().and_then(|it| it.first().copied()).unwrap_or(batch);
+    let made = made_inputs(graph, batch)?;
+    let bound = made.first().and_then(|it| it.shape.first().copied()).unwrap_or(batch);
     if bound != batch {
         return Err(Error::Invalid(format!(
             "the network is bound to a batch of {bound}, {batch} samples were asked for; use --batch {bound}"
         )));
     }
+    Ok(made)
+}
+
+/// Arrays of numbers without meaning, as the network takes them; `batch` samples where it takes any number.
+pub(crate) fn made_inputs(graph: &Graph, batch: usize) -> Result<Vec<Array>, Error> {
+    let shapes = batch_shapes(graph, batch)?;
     let made = graph.inputs().iter().zip(&shapes).map(|(&id, shape)| {
         let dtype = graph.value(id).ty.as_ref().map_or(DType::F32, |it| it.dtype);
         let wave = |i: usize| (i as f32 * 0.37).sin();

@@ -10,7 +10,7 @@ use sartor::{
 use crate::{args, output::Output};
 
 /// The clocks of the system.
-struct System(Instant);
+pub(super) struct System(pub(super) Instant);
 
 impl Clock for System {
     fn wall(&self) -> Duration {
