@@ -21,6 +21,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("core.engine.ethos_u.micro_block.input_units", ""),
     ("core.engine.crossbar", ""),
     ("core.engine.op", "no operator has a rate of its own"),
+    ("core.engine.op.integers", "false"),
     ("core.engine.op.cycles_per_element", "unknown, never binding"),
     ("core.engine.op.launch_us", "the runtime's"),
     ("core.engine.ops", "all that the chip runs"),
