@@ -33,10 +33,10 @@ pub(crate) fn coded(stream: &[i16]) -> Coded {
     let palette = Palette::new(&census);
     let mut symbols = Vec::with_capacity(stream.len());
     let mut runs = Vec::new();
-    let mut run = 0u64;
+    let mut run = 0u32;
     for &weight in stream {
         if census.skips_zeros && weight == 0 {
-            run += 1;
+            run = run.saturating_add(1);
             continue;
         }
         symbols.push(palette.index(weight));
@@ -215,32 +215,41 @@ const fn codes() -> [Code; 12] {
     all
 }
 
+/// What no code takes for a symbol: more than any run of symbols takes.
+const NEVER: u32 = 1 << 22;
+
 /// Bits of `symbols` under the best sequence of `codes`; `plain`: bits of a symbol stored plainly, if it can be.
-fn best<T: Copy + Into<u64>>(symbols: &[T], codes: &[Code], plain: Option<u64>) -> u64 {
-    let runs = codes.len() == RUN_CODES.len();
-    let kinds = codes.len() + usize::from(plain.is_some());
-    let mut costs = vec![0u64; kinds];
+fn best<const N: usize>(symbols: &[u32], codes: &[Code; N], plain: Option<u64>) -> u64 {
+    let runs = N == RUN_CODES.len();
+    let bits = |symbol: u32| codes.map(|it| it.bits(u64::from(symbol), runs).unwrap_or(NEVER));
+    let most = symbols.iter().copied().max().unwrap_or(0).min(1023);
+    let table: Vec<[u32; N]> = (0..=most).map(bits).collect();
+    let mut costs = [0u64; N];
+    let mut plainly = plain.map(|_| 0u64);
     let mut lowest = 0;
     for chunk in symbols.chunks(RUN) {
-        for (at, cost) in costs.iter_mut().enumerate() {
-            // Staying is free, changing is not.
-            let start = (*cost).min(lowest + CHANGE);
-            let bits =
-                codes.get(at).map_or(Some(plain.unwrap_or(0) * chunk.len() as u64), |code| {
-                    chunk
-                        .iter()
-                        .try_fold(0u64, |sum, &symbol| Some(sum + code.bits(symbol.into(), runs)?))
-                });
-            *cost = bits.map_or(u64::MAX / 2, |bits| start + bits);
+        let mut sums = [0u32; N];
+        for &symbol in chunk {
+            let one = table.get(symbol as usize).copied().unwrap_or_else(|| bits(symbol));
+            for (sum, bits) in sums.iter_mut().zip(one) {
+                *sum += bits;
+            }
         }
-        lowest = costs.iter().copied().min().unwrap_or(0);
+        // Staying with a code is free, changing is not.
+        for (cost, sum) in costs.iter_mut().zip(sums) {
+            *cost = (*cost).min(lowest + CHANGE) + u64::from(sum);
+        }
+        if let (Some(cost), Some(each)) = (&mut plainly, plain) {
+            *cost = (*cost).min(lowest + CHANGE) + each * chunk.len() as u64;
+        }
+        lowest = costs.into_iter().chain(plainly).min().unwrap_or(0);
     }
     lowest
 }
 
 impl Code {
     /// Bits of one symbol; `None` if it has none in this code. Runs may be of any length.
-    fn bits(self, symbol: u64, run: bool) -> Option<u64> {
+    fn bits(self, symbol: u64, run: bool) -> Option<u32> {
         let quotient = symbol >> self.remainder;
         let most = match (run, self.short) {
             (true, _) => u64::MAX,
@@ -248,6 +257,7 @@ impl Code {
             (false, false) => 31,
         };
         let unary = if self.short { (quotient + 1).min(2) } else { quotient + 1 };
-        (quotient <= most).then_some(unary + u64::from(self.remainder))
+        let bits = unary + u64::from(self.remainder);
+        (quotient <= most).then(|| u32::try_from(bits).unwrap_or(NEVER).min(NEVER))
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{
     block::Block,
     machine::Machine,
+    schedule::{Price, Slack},
     store::{Encoded, Format, choose},
     task::{Activation, Kernel, Map, Task, Work},
 };
@@ -24,7 +25,11 @@ pub(crate) struct Memo {
 struct Found {
     choices: BTreeMap<Key, Option<Choice>>,
     cuts: BTreeMap<(Key, Vec<u64>), Encoded>,
+    priced: BTreeMap<(Key, Before), (Arc<Price>, Slack)>,
 }
+
+/// What comes before an operator: whether it is the first, and the cycles and bytes that are left to copies.
+pub(super) type Before = (bool, Option<(u64, u64)>);
 
 /// All of an operator on which its block and its stored weights depend.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,6 +69,27 @@ impl Memo {
         let kept = Arc::make_mut(&mut self.kept);
         kept.choices.extend(own.choices);
         kept.cuts.extend(own.cuts);
+        kept.priced.extend(own.priced);
+    }
+
+    /// The price of `task` after `before`, from `price` where it was not found before.
+    pub(super) fn price(
+        &mut self,
+        task: &Task,
+        before: Before,
+        price: impl FnOnce(&mut Self) -> Option<(Price, Slack)>,
+    ) -> Option<(Arc<Price>, Slack)> {
+        if !task.chain.is_empty() {
+            return price(self).map(|it| (Arc::new(it.0), it.1));
+        }
+        let key = (Key::of(task), before);
+        if let Some(known) = self.kept.priced.get(&key).or(self.own.priced.get(&key)) {
+            return Some(known.clone());
+        }
+        let (found, slack) = price(self)?;
+        let found = (Arc::new(found), slack);
+        self.own.priced.insert(key, found.clone());
+        Some(found)
     }
 
     /// As [`choose`].

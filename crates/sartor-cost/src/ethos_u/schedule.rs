@@ -4,6 +4,7 @@
 //! staging memory, Vela runs several operators at a time on stripes of it (cascades); here such a map lies in the farther memory.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{
     block::{Block, SPLIT_DEPTH, required},
@@ -47,26 +48,26 @@ pub(crate) fn prices<'t>(
     machine: &Machine,
     tasks: impl IntoIterator<Item = &'t Task>,
     memo: &mut Memo,
-) -> Vec<Option<Price>> {
+) -> Vec<Option<Arc<Price>>> {
     let mut before: Option<Slack> = None;
     let mut all = Vec::new();
     for (at, task) in tasks.into_iter().enumerate() {
-        let Some(job) = Job::new(machine, task, memo) else {
-            all.push(None);
-            before = None;
-            continue;
-        };
-        let staged = job.stage(at, before, memo);
-        let slack = job.slack(staged.as_ref());
-        all.push(Some(job.price(staged.as_ref(), before, slack)));
-        before = Some(slack);
+        let known = (at == 0, before.map(|it| (it.cycles.to_bits(), it.memory)));
+        let found = memo.price(task, known, |memo| {
+            let job = Job::new(machine, task, memo)?;
+            let staged = job.stage(at, before, memo);
+            let slack = job.slack(staged.as_ref());
+            Some((job.price(staged.as_ref(), before, slack), slack))
+        });
+        before = found.as_ref().map(|it| it.1);
+        all.push(found.map(|it| it.0));
     }
     all
 }
 
 /// What an operator leaves to copies for the next one.
 #[derive(Clone, Copy, Debug)]
-struct Slack {
+pub(super) struct Slack {
     cycles: f64,
     memory: u64,
 }
