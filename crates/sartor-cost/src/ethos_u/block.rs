@@ -4,8 +4,6 @@
 //! buffer, the one that fetches least for each output is taken: inputs anew for each block and each part of the kernel, weights
 //! anew for each block of positions.
 
-use std::collections::BTreeSet;
-
 use sartor_chip::Granules;
 
 use super::{
@@ -14,7 +12,7 @@ use super::{
 };
 
 /// In which order the weights go by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Traversal {
     /// All input channels of a block for one kernel element, then the next element.
     DepthFirst,
@@ -164,11 +162,11 @@ pub(crate) fn find(machine: &Machine, task: &Task) -> Option<Block> {
     let end = size.min(Volume::new(32, 64, 128)).round_up(micro);
     let mut fetch = Fetch::new(task);
     let mut found = None;
-    let mut too_large = BTreeSet::new();
+    let mut too_large = Misfits::new(micro, end);
     for d in depths(micro.d, end.d, size.d) {
         for h in (micro.h..=end.h).step_by(micro.h as usize) {
             for w in (micro.w..=end.w).step_by(micro.w as usize) {
-                if too_large.contains(&(h, w)) {
+                if too_large.has(h, w) {
                     continue;
                 }
                 let block = Volume::new(h, w, d);
@@ -179,7 +177,7 @@ pub(crate) fn find(machine: &Machine, task: &Task) -> Option<Block> {
                 let row = size.h == 1 && task.kernel.h == 1 && micro.h == 2;
                 let covering = if row { Volume { h: h.min(size.h), ..block } } else { block };
                 if !room.holds(covering, input) {
-                    too_large.insert((h, w));
+                    too_large.add(h, w);
                     continue;
                 }
                 let cost = if task.work.is_elementwise() {
@@ -194,6 +192,34 @@ pub(crate) fn find(machine: &Machine, task: &Task) -> Option<Block> {
         }
     }
     found
+}
+
+/// Heights and widths of blocks that did not fit at one depth, and so fit at no larger one.
+pub(super) struct Misfits {
+    step: Volume,
+    columns: usize,
+    seen: Vec<bool>,
+}
+
+impl Misfits {
+    /// For blocks in steps of `step` up to `end`.
+    pub(super) fn new(step: Volume, end: Volume) -> Self {
+        let columns = (end.w / step.w) as usize;
+        Misfits { step, columns, seen: vec![false; columns * (end.h / step.h) as usize] }
+    }
+
+    fn at(&self, h: u64, w: u64) -> usize {
+        (h / self.step.h - 1) as usize * self.columns + (w / self.step.w - 1) as usize
+    }
+
+    pub(super) fn has(&self, h: u64, w: u64) -> bool {
+        self.seen[self.at(h, w)]
+    }
+
+    pub(super) fn add(&mut self, h: u64, w: u64) {
+        let at = self.at(h, w);
+        self.seen[at] = true;
+    }
 }
 
 /// The shared buffer of an operator.

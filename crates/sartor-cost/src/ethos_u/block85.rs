@@ -3,10 +3,8 @@
 //! Source: Vela 5.2.0 (its C++ core). Convolutions are searched as on the U55; depthwise kernels, windows and sums take the block
 //! of the map's proportions that covers most of it; elementwise operators what the output buffer takes.
 
-use std::collections::BTreeSet;
-
 use super::{
-    block::{Block, Fetch, Traversal, depths, input_area},
+    block::{Block, Fetch, Misfits, Traversal, depths, input_area},
     machine::{Buffers, Machine, MicroBlock, Volume},
     task::{Task, Work},
 };
@@ -119,11 +117,11 @@ impl Search<'_> {
             (dilated_h, dilated_w) == (task.input.size.h, task.input.size.w) && size.area() == 1;
         for copies in [2, 1] {
             let mut fetch = Fetch::new(task);
-            let (mut found, mut too_large) = (None, BTreeSet::new());
+            let (mut found, mut too_large) = (None, Misfits::new(step, end));
             for d in depths(self.micro.size.d, end.d, size.d) {
                 for h in (step.h..=end.h).step_by(step.h as usize) {
                     for w in (step.w..=end.w).step_by(step.w as usize) {
-                        if too_large.contains(&(h, w)) {
+                        if too_large.has(h, w) {
                             continue;
                         }
                         let block = Volume::new(h, w, d);
@@ -135,7 +133,7 @@ impl Search<'_> {
                         if input.area() * held * copies > self.inputs
                             || sums * copies > self.accumulators
                         {
-                            too_large.insert((h, w));
+                            too_large.add(h, w);
                             continue;
                         }
                         let cost = if by_volume {

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rustc_hash::FxHashMap;
+
 use sartor_ir::{
     Binary, Consumers, GlobalPool, Graph, Node, NodeId, Op, Pool, PoolKind, ReduceKind, Spatial,
     Transpose, Unary, ValueId, Variadic,
@@ -87,7 +89,7 @@ pub(super) struct Lowering<'a> {
     /// By value: the value whose elements it has.
     heads: Vec<ValueId>,
     /// By value: the operator that made it last.
-    makers: BTreeMap<ValueId, usize>,
+    makers: FxHashMap<ValueId, usize>,
     drafts: Vec<Draft>,
     melted: BTreeMap<NodeId, &'static str>,
 }
@@ -132,7 +134,7 @@ pub(crate) fn lower(
         u85: machine.is_u85(),
         assumed,
         heads: graph.values().map(|(id, _)| id).collect(),
-        makers: BTreeMap::new(),
+        makers: FxHashMap::default(),
         drafts: Vec::new(),
         melted: BTreeMap::new(),
     };
@@ -493,11 +495,13 @@ impl Lowering<'_> {
 
     /// Places all maps and turns drafts into operators.
     fn finish(mut self, machine: &Machine) -> Lowered {
-        let mut seen: BTreeMap<ValueId, Seen> = BTreeMap::new();
+        let mut seen: Vec<Option<Seen>> = Vec::new();
+        seen.resize_with(self.graph.value_count(), || None);
         for (at, draft) in self.drafts.iter_mut().enumerate() {
             for place in draft.places_mut() {
                 let Some(value) = place.value else { continue };
-                let it = seen.entry(value).or_insert_with(|| Seen::new(at, &place.map));
+                let it =
+                    seen[value.index()].get_or_insert_with(|| Seen::new(value, at, &place.map));
                 it.last = at;
                 it.bytes = it.bytes.max(place.map.bytes());
                 it.mixed |= (it.size.w, it.size.d) != (place.map.size.w, place.map.size.d);
@@ -513,7 +517,8 @@ impl Lowering<'_> {
         let far = spilled(machine, &seen, &outside);
         let place = |place: &Place| match place.value {
             Some(value) => Map {
-                linear: seen.get(&value).is_some_and(|it| it.mixed) || outside.contains(&value),
+                linear: seen[value.index()].as_ref().is_some_and(|it| it.mixed)
+                    || outside.contains(&value),
                 home: if far.contains(&value) { Home::Features } else { Home::Staging },
                 ..place.map
             },
@@ -544,6 +549,7 @@ impl Lowering<'_> {
 
 /// When a value is used, and how large it is.
 struct Seen {
+    value: ValueId,
     first: usize,
     last: usize,
     size: Volume,
@@ -553,30 +559,30 @@ struct Seen {
 }
 
 impl Seen {
-    fn new(at: usize, map: &Map) -> Self {
-        Seen { first: at, last: at, size: map.size, bytes: 0, mixed: false }
+    fn new(value: ValueId, at: usize, map: &Map) -> Self {
+        Seen { value, first: at, last: at, size: map.size, bytes: 0, mixed: false }
     }
 }
 
 /// The values that do not lie in the staging memory: what enters and leaves the graph, and, largest first, what finds no room.
-fn spilled(machine: &Machine, seen: &BTreeMap<ValueId, Seen>, outside: &[ValueId]) -> Vec<ValueId> {
+fn spilled(machine: &Machine, seen: &[Option<Seen>], outside: &[ValueId]) -> Vec<ValueId> {
     let mut far: Vec<ValueId> = outside.to_vec();
     if !machine.spills() {
         return far;
     }
-    let end = seen.values().map(|it| it.last + 1).max().unwrap_or(0);
+    let end = seen.iter().flatten().map(|it| it.last + 1).max().unwrap_or(0);
     let mut load = vec![0u64; end];
-    let inside: Vec<_> = seen.iter().filter(|it| !outside.contains(it.0)).collect();
-    for (_, it) in &inside {
+    let inside: Vec<_> = seen.iter().flatten().filter(|it| !outside.contains(&it.value)).collect();
+    for it in &inside {
         load[it.first..=it.last].iter_mut().for_each(|load| *load += it.bytes);
     }
     let mut by_size = inside;
-    by_size.sort_by_key(|it| std::cmp::Reverse(it.1.bytes));
-    for (&value, it) in by_size {
+    by_size.sort_by_key(|it| std::cmp::Reverse(it.bytes));
+    for it in by_size {
         let span = it.first..=it.last;
         if load[span.clone()].iter().any(|&load| load > machine.staging_limit) {
             load[span].iter_mut().for_each(|load| *load -= it.bytes);
-            far.push(value);
+            far.push(it.value);
         }
     }
     far

@@ -6,7 +6,7 @@ use sartor_chip::{Chip, Content, EngineModel, EthosBuffers, Figure, Granules, He
 const UNBOUNDED: u64 = 1 << 30;
 
 /// Height, width and depth of a feature map or of a block of one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Volume {
     pub(crate) h: u64,
     pub(crate) w: u64,
@@ -83,7 +83,7 @@ pub(crate) enum Buffers {
 }
 
 /// Why the U85 reads or writes: each has its own share of the bus.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Channel {
     /// Copies from memory to memory.
     Copy,

@@ -1,7 +1,8 @@
 //! What was found once for an operator need not be found again while other operators change.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::{
     block::Block,
@@ -23,16 +24,16 @@ pub(crate) struct Memo {
 
 #[derive(Clone, Default)]
 struct Found {
-    choices: BTreeMap<Key, Option<Choice>>,
-    cuts: BTreeMap<(Key, Vec<u64>), Encoded>,
-    priced: BTreeMap<(Key, Before), (Arc<Price>, Slack)>,
+    choices: FxHashMap<Key, Option<Choice>>,
+    cuts: FxHashMap<(Key, Vec<u64>), Encoded>,
+    priced: FxHashMap<(Key, Before), (Arc<Price>, Slack)>,
 }
 
 /// What comes before an operator: whether it is the first, and the cycles and bytes that are left to copies.
 pub(super) type Before = (bool, Option<(u64, u64)>);
 
 /// All of an operator on which its block and its stored weights depend.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
     work: Work,
     maps: [Option<Map>; 3],

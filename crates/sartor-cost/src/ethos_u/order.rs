@@ -10,7 +10,7 @@ use super::{
 };
 
 /// How weights are cut into the parts that the array takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Layout {
     traversal: Traversal,
     u85: bool,

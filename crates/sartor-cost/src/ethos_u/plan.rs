@@ -17,7 +17,8 @@ use crate::{fold::Folding, shapes::Shapes};
 /// What the nodes of a network take on an Ethos-U.
 #[derive(Clone)]
 pub(crate) struct Schedule {
-    nodes: BTreeMap<NodeId, Timing>,
+    /// By node.
+    nodes: Vec<Option<Timing>>,
     /// Quantized weights, by the node that reads them; one for each group.
     weights: BTreeMap<NodeId, Vec<Weights>>,
     /// Stored bytes for each weight, by node.
@@ -69,14 +70,15 @@ impl Schedule {
         let assumed = Assumed { bits, ratio: stored_ratio(chip, 0.0), ..Assumed::default() };
         let lowered = lower(&machine, graph, folding, shapes, &assumed, elsewhere)?;
         let mut memo = Memo::default();
-        let nodes = timings(chip, &machine, &lowered, &mut memo);
+        let nodes = timings(chip, graph, &machine, &lowered, &mut memo);
         memo.keep();
         let mut weights: BTreeMap<NodeId, Vec<Weights>> = BTreeMap::new();
         for (id, task) in lowered.tasks {
             weights.entry(id).or_default().extend(task.weights);
         }
         let count = |all: &Vec<Weights>| all.iter().map(Weights::count).sum::<u64>().max(1) as f64;
-        let ratio = |id: &NodeId| nodes.get(id).map_or(0, |it: &Timing| it.weights.0) as f64;
+        let of = |id: &NodeId| nodes.get(id.index()).and_then(Option::as_ref);
+        let ratio = |id: &NodeId| of(id).map_or(0, |it: &Timing| it.weights.0) as f64;
         let ratios = weights.iter().map(|(id, all)| (*id, ratio(id) / count(all))).collect();
         Some(Schedule { nodes, weights, ratios, memo })
     }
@@ -100,13 +102,13 @@ impl Schedule {
         };
         let lowered = lower(&machine, graph, folding, shapes, &assumed, elsewhere)?;
         let mut memo = self.memo.clone();
-        let nodes = timings(chip, &machine, &lowered, &mut memo);
+        let nodes = timings(chip, graph, &machine, &lowered, &mut memo);
         Some(Schedule { nodes, weights: BTreeMap::new(), ratios: BTreeMap::new(), memo })
     }
 
     /// What the node takes.
     pub(crate) fn of_node(&self, id: NodeId) -> Option<&Timing> {
-        self.nodes.get(&id)
+        self.nodes.get(id.index())?.as_ref()
     }
 }
 
@@ -119,10 +121,11 @@ pub(crate) fn stored_ratio(chip: &Chip, zeros: f64) -> f64 {
 /// What each node takes: the sum over its operators.
 fn timings(
     chip: &Chip,
+    graph: &Graph,
     machine: &Machine,
     lowered: &Lowered,
     memo: &mut Memo,
-) -> BTreeMap<NodeId, Timing> {
+) -> Vec<Option<Timing>> {
     let clock = chip.clock_of(chip.engine()).value;
     let count = machine.memories.len();
     let empty = || Timing {
@@ -130,13 +133,13 @@ fn timings(
         moved: vec![[Bytes(0); 2]; count],
         ..Timing::default()
     };
-    let mut nodes: BTreeMap<NodeId, Timing> = BTreeMap::new();
+    let mut nodes: Vec<Option<Timing>> = vec![None; graph.node_slots()];
     for (&id, &note) in &lowered.melted {
-        nodes.insert(id, Timing { note, ..empty() });
+        nodes[id.index()] = Some(Timing { note, ..empty() });
     }
     let prices = prices(machine, lowered.tasks.iter().map(|it| &it.1), memo);
     for (&(id, _), price) in lowered.tasks.iter().zip(prices) {
-        let timing = nodes.entry(id).or_insert_with(empty);
+        let timing = nodes[id.index()].get_or_insert_with(empty);
         let Some(price) = price else {
             timing.note = "no block of it fits into the array's buffers: not counted";
             continue;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::machine::Volume;
 
 /// What an operator computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Work {
     /// Convolution or matrix product: every input channel goes to every output channel.
     Conv,
@@ -22,7 +22,7 @@ pub(crate) enum Work {
 }
 
 /// What an elementwise operator computes, as far as its speed depends on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Elementwise {
     /// Sum or difference.
     Sum,
@@ -54,7 +54,7 @@ impl Work {
 }
 
 /// What is done to each output on its way out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Activation {
     /// Nothing.
     None,
@@ -65,7 +65,7 @@ pub(crate) enum Activation {
 }
 
 /// Where a feature map lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Home {
     /// With the weights: it is a constant.
     Constants,
@@ -76,7 +76,7 @@ pub(crate) enum Home {
 }
 
 /// A feature map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Map {
     pub(crate) size: Volume,
     /// Bits of an element.
@@ -99,7 +99,7 @@ impl Map {
 }
 
 /// A kernel and how it moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Kernel {
     pub(crate) h: u64,
     pub(crate) w: u64,
