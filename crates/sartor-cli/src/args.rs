@@ -6,8 +6,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::number;
 
+mod quantize;
 mod training;
 
+pub(crate) use quantize::{ActivationArg, Quantize, Ranges, ScaleArg, StorageArg, WeightArg};
 pub(crate) use training::{
     BatchNormArg, Finetune, KeepArg, LastBatchArg, LossArg, OptimizerArg, ScheduleArg, Train,
     TrainArgs,
@@ -117,7 +119,7 @@ pub(crate) enum Command {
     Analyze(Analyze),
     /// List the groups of channels that live and die together
     Groups(GroupsArgs),
-    /// Quantize a trained network to INT8 without training
+    /// Quantize a trained network to few bits without training
     Quantize(Quantize),
     /// Remove whole channels down to a share of the cost
     Prune(Prune),
@@ -299,64 +301,6 @@ pub(crate) struct Analyze {
 pub(crate) struct GroupsArgs {
     /// The network, an ONNX file
     pub(crate) model: PathBuf,
-}
-
-/// `quantize MODEL --data SPEC -o FILE`
-#[derive(Debug, Args)]
-pub(crate) struct Quantize {
-    /// The network, an ONNX file
-    pub(crate) model: PathBuf,
-    /// The data spec; its split `calibration` is used
-    #[arg(long, value_name = "SPEC")]
-    pub(crate) data: PathBuf,
-    /// Take the chip's scheme: a library id or a chip file ending in .toml
-    #[arg(long, value_name = "ID")]
-    pub(crate) chip: Option<String>,
-    /// Type of the weights
-    #[arg(long, value_enum, default_value_t = WeightType::Int8)]
-    pub(crate) weights: WeightType,
-    /// Type of the activations; the chip's, or else uint8
-    #[arg(long, value_enum)]
-    pub(crate) activations: Option<ActivationType>,
-    /// How ranges of activations are found
-    #[arg(long, value_enum, default_value_t = Ranges::MinMax)]
-    pub(crate) ranges: Ranges,
-    /// Share of the elements inside the range, in percent, for `--ranges percentile`
-    #[arg(long, value_name = "PERCENT", default_value_t = 99.99, value_parser = number::percentile, allow_negative_numbers = true)]
-    pub(crate) percentile: f64,
-    /// Leave these nodes float
-    #[arg(long, value_name = "NODE", value_delimiter = ',')]
-    pub(crate) skip: Vec<String>,
-    /// Where to write the network
-    #[arg(long, short, value_name = "FILE")]
-    pub(crate) output: PathBuf,
-}
-
-/// Weight types.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum WeightType {
-    /// 8 bits, symmetric, a scale for each output channel
-    Int8,
-}
-
-/// Activation types.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ActivationType {
-    /// 0 to 255 with a zero point: what ONNX Runtime runs fast
-    Uint8,
-    /// -128 to 127 with a zero point
-    Int8,
-}
-
-/// Range methods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Ranges {
-    /// Smallest to largest
-    MinMax,
-    /// What holds --percentile of the elements
-    Percentile,
-    /// Least squared error
-    Mse,
 }
 
 /// `prune MODEL (--macs SHARE | --slots SHARE) -o FILE`

@@ -163,6 +163,34 @@ fn analyze_writes_one_page_for_all_chips() {
 }
 
 #[test]
+fn number_formats_and_chips_that_lack_them() {
+    let bench = bench();
+    let line = |options: &str| {
+        format!("quantize digits.onnx --data digits.toml -o few.onnx --force {options}")
+    };
+    for (options, words, least) in [
+        ("--weights int4", "int4 per channel", 90.0),
+        ("--weights uint4 --block 16 --activations int8", "uint4", 90.0),
+        ("--weights int4 --storage bytes --scales pow2 --symmetric", "int4 per channel", 80.0),
+        ("--weights int8 --per-tensor --activations int16", "int8 per tensor", 97.0),
+        ("--weights int4 --activations float32", "int4 per channel", 90.0),
+        ("--chip arm-cortex-m7 --weights int4", "int4 per channel", 90.0),
+    ] {
+        let written = json(&bench, &line(options));
+        let named = |it: &Value| it["weights"].as_str().is_some_and(|it| it.starts_with(words));
+        assert!(written["nodes"].as_array().unwrap().iter().any(named), "{options}: {written}");
+        let found = json(&bench, "evaluate few.onnx --against digits.onnx --data digits.toml");
+        assert!(found["agreement"].as_f64() >= Some(least), "{options}: {found}");
+    }
+    let refused = bench.run(&line("--chip arm-ethos-u55-128 --weights int4"));
+    assert!(
+        refused.stderr.contains("int4 weights, packed")
+            && refused.stderr.contains("i8 weights per"),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn evaluate_and_quantize_as_json() {
     let bench = bench();
     let written = json(&bench, "quantize digits.onnx --data digits.toml -o int8.onnx");

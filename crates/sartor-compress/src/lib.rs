@@ -17,7 +17,7 @@ pub use calibrate::{Histogram, Observer};
 pub use error::CompressError;
 pub use quantize::{
     ActivationFormat, ActivationType, QUANTIZABLE, QuantizeStatic, Quantized, QuantizedNode,
-    RangeMethod, WeightFormat, measure_sqnr, quantize,
+    RangeMethod, ScaleKind, Storage, WeightFormat, WeightType, measure_sqnr, quantize,
 };
 pub use recipe::{
     Outcome, RECIPE_VERSION, Recipe, RecipeError, Step, TECHNIQUES, Technique, Workpiece,

@@ -1,4 +1,4 @@
-//! Post-training quantization to 8-bit integers with ranges fixed ahead, written as
+//! Post-training quantization to integers with ranges fixed ahead, written as
 //! `QuantizeLinear`/`DequantizeLinear` pairs around the operators that runtimes and chips then fuse.
 //!
 //! The scheme is that of Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
@@ -7,6 +7,7 @@
 //! `input scale × weight scale`. Ranges follow Nagel et al. 2021, "A White Paper on Neural Network
 //! Quantization", section 3.1.
 
+mod format;
 mod lower;
 mod place;
 mod range;
@@ -15,24 +16,31 @@ mod scale;
 mod sqnr;
 #[cfg(test)]
 mod tests;
+mod weights;
 
 use std::collections::BTreeMap;
 
-use sartor_ir::{DType, Graph, infer};
+use sartor_ir::{Graph, infer};
 use serde::{Deserialize, Serialize};
 
+pub use format::{ActivationFormat, ActivationType, ScaleKind, Storage, WeightFormat, WeightType};
 pub use sqnr::measure_sqnr;
 
 use crate::{CompressError, Samples, calibrate::calibrate};
 
-/// A recipe step: quantize weights and activations to 8 bits with ranges found on samples.
+/// A recipe step: quantize weights and activations to few bits with ranges found on samples.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct QuantizeStatic {
     /// How weights are stored.
     pub weights: WeightFormat,
+    /// Formats of the weights of single nodes, by name as in `skip`, that differ from `weights`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights_by_node: BTreeMap<String, WeightFormat>,
     /// How activations are stored.
     pub activations: ActivationFormat,
+    /// Which numbers scales may be.
+    pub scales: ScaleKind,
     /// How the range of an activation is found.
     pub ranges: RangeMethod,
     /// Nodes that stay float, by name (or, where a node has none, by the name of its first output).
@@ -45,61 +53,6 @@ pub struct QuantizeStatic {
 /// pass the integers of their input on and need no mention.
 pub const QUANTIZABLE: &[&str] =
     &["Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "GlobalAveragePool", "ReduceMean"];
-
-/// How weights are stored: signed integers around zero.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct WeightFormat {
-    /// Bits that the values use: 8 for -127 to 127, or 7 for -63 to 63, which cannot saturate the 16-bit
-    /// sums of x86 processors without VNNI. The file stores int8 either way.
-    pub bits: u32,
-    /// A scale for each output channel, or one for the whole tensor.
-    pub per_channel: bool,
-}
-
-impl Default for WeightFormat {
-    fn default() -> Self {
-        WeightFormat { bits: 8, per_channel: true }
-    }
-}
-
-/// How activations are stored, with one scale per tensor.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct ActivationFormat {
-    /// The integer type.
-    pub dtype: ActivationType,
-    /// Whether zero lies in the middle of the range (zero point 0, or 128 for unsigned bytes).
-    pub symmetric: bool,
-}
-
-/// An 8-bit integer type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ActivationType {
-    /// 0 to 255.
-    #[default]
-    Uint8,
-    /// -128 to 127.
-    Int8,
-}
-
-impl ActivationType {
-    /// The element type in the graph.
-    pub fn dtype(self) -> DType {
-        match self {
-            ActivationType::Uint8 => DType::U8,
-            ActivationType::Int8 => DType::I8,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            ActivationType::Uint8 => "uint8",
-            ActivationType::Int8 => "int8",
-        }
-    }
-}
 
 /// How the range of an activation is found from what the samples made of it.
 #[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize)]
@@ -149,7 +102,8 @@ pub struct QuantizedNode {
 /// their number. Batch normalization should be folded before (`sartor_ir::passes::FoldBatchNorm`): what is
 /// left of it stays float.
 ///
-/// The outputs of the network stay float. The opset is raised to 13, where per-channel scales begin.
+/// The outputs of the network stay float. The opset is raised to 13, where per-channel scales begin, or to 21 for
+/// integers of 4 and 16 bits and for blocks.
 ///
 /// # Errors
 /// A configuration that cannot be meant, samples that do not fit, a network that does not run, and weights
@@ -175,14 +129,19 @@ pub fn quantize(
     rewrite::rewrite(&graph, &plan, &scales, config)
 }
 
+impl QuantizeStatic {
+    /// How the weights of the node with this name are stored.
+    pub fn weights_of(&self, node: &str) -> &WeightFormat {
+        self.weights_by_node.get(node).unwrap_or(&self.weights)
+    }
+}
+
 /// Refuses a configuration that cannot be meant.
 fn check(graph: &Graph, config: &QuantizeStatic) -> Result<(), CompressError> {
     let refuse = |key: &str, found: String, expected: String| {
         Err(CompressError::Config { key: key.to_owned(), found, expected })
     };
-    if !(7..=8).contains(&config.weights.bits) {
-        return refuse("weights.bits", config.weights.bits.to_string(), "7 or 8".to_owned());
-    }
+    config.weights_by_node.values().chain([&config.weights]).try_for_each(WeightFormat::check)?;
     if let RangeMethod::Percentile(share) = config.ranges
         && !(share > 50.0 && share <= 100.0)
     {
@@ -198,6 +157,7 @@ fn check(graph: &Graph, config: &QuantizeStatic) -> Result<(), CompressError> {
     match config
         .skip
         .iter()
+        .chain(config.weights_by_node.keys())
         .find(|it| !graph.nodes().any(|(id, _)| place::label(graph, id) == **it))
     {
         Some(name) => Err(CompressError::NoSuchNode(name.clone())),

@@ -44,7 +44,7 @@ pub enum Step {
     PruneChannels(PruneChannels),
     /// Give pruned layers the mean and spread of the original ones.
     RestoreStatistics(RestoreStatistics),
-    /// Quantize weights and activations to 8 bits.
+    /// Quantize weights and activations to few bits.
     QuantizeStatic(QuantizeStatic),
 }
 
@@ -88,7 +88,7 @@ pub const TECHNIQUES: &[Technique] = &[
     },
     Technique {
         id: "quantize-static",
-        summary: "stores weights and activations in 8 bits, with ranges found on samples",
+        summary: "stores weights and activations in few bits, with ranges found on samples",
         reference: "Jacob et al. 2018; Nagel et al. 2021",
         fidelity: Fidelity::Lossy,
         needs_samples: true,

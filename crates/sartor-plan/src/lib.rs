@@ -16,6 +16,7 @@ mod prune_search;
 mod quantize_search;
 mod scheme;
 mod search;
+mod wanted;
 mod widths;
 
 pub use error::PlanError;
@@ -23,4 +24,5 @@ pub use judge::{Judge, Score};
 pub use price::WidthChanges;
 pub use scheme::{QuantizationScheme, quantization_scheme};
 pub use search::{Candidate, Event, Limits, Plan, PlannedStep, Refusal, Request, plan};
+pub use wanted::{WantedScheme, wanted_scheme};
 pub use widths::widths_for_share;

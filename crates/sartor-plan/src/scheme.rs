@@ -1,7 +1,9 @@
 //! From the chip's arithmetic to the configuration of a technique.
 
-use sartor_chip::{Chip, Granularity, NumberType, Quirk, Scheme};
-use sartor_compress::{ActivationFormat, ActivationType, QuantizeStatic, WeightFormat};
+use sartor_chip::{Chip, Granularity, NumberType, Quirk, ScaleKind, Scheme};
+use sartor_compress::{
+    ActivationFormat, ActivationType, QuantizeStatic, ScaleKind as Scales, WeightFormat, WeightType,
+};
 
 /// How a chip wants convolutions and matrix products quantized.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +31,7 @@ pub fn quantization_scheme(chip: &Chip) -> Result<QuantizationScheme, String> {
         ));
     };
     let eight = |it: NumberType| matches!(it, NumberType::I8 | NumberType::U8);
-    if scheme.weights != NumberType::I8 || !eight(scheme.activations) {
+    if !eight(scheme.weights) || !eight(scheme.activations) {
         return Err(format!(
             "{} wants {} × {}, which is not static INT8",
             chip.name, scheme.weights, scheme.activations
@@ -58,7 +60,7 @@ pub fn quantization_scheme(chip: &Chip) -> Result<QuantizationScheme, String> {
     };
     let types = (scheme.weights, scheme.activations);
     Ok(QuantizationScheme {
-        config: configuration(scheme),
+        config: configuration(chip, scheme),
         types,
         reason: format!("{reason}{}", quirks(chip, scheme)),
     })
@@ -77,17 +79,31 @@ fn quirks(chip: &Chip, scheme: &Scheme) -> String {
     words.concat()
 }
 
-fn configuration(scheme: &Scheme) -> QuantizeStatic {
-    let unsigned = scheme.activations == NumberType::U8;
+fn configuration(chip: &Chip, scheme: &Scheme) -> QuantizeStatic {
+    let unsigned = |it: NumberType| it == NumberType::U8;
     QuantizeStatic {
         weights: WeightFormat {
+            dtype: if unsigned(scheme.weights) { WeightType::Uint8 } else { WeightType::Int8 },
             per_channel: scheme.granularity.contains(&Granularity::Channel),
             ..WeightFormat::default()
         },
         activations: ActivationFormat {
-            dtype: if unsigned { ActivationType::Uint8 } else { ActivationType::Int8 },
+            dtype: if unsigned(scheme.activations) {
+                ActivationType::Uint8
+            } else {
+                ActivationType::Int8
+            },
             symmetric: scheme.activations_symmetric,
         },
+        scales: scales_of(chip),
         ..QuantizeStatic::default()
+    }
+}
+
+/// The scales that the chip applies.
+pub(crate) fn scales_of(chip: &Chip) -> Scales {
+    match chip.core.arithmetic.scale {
+        ScaleKind::Pow2 => Scales::PowerOfTwo,
+        ScaleKind::Float | ScaleKind::Fixed => Scales::Float,
     }
 }

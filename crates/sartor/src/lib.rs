@@ -52,14 +52,14 @@ pub use sartor_chip::{
 };
 pub use sartor_compress::{
     ActivationFormat, ActivationType, CompressError, QuantizeStatic, QuantizedNode, RangeMethod,
-    Recipe, RecipeError, Step, TECHNIQUES, WeightFormat,
+    Recipe, RecipeError, ScaleKind, Step, Storage, TECHNIQUES, WeightFormat, WeightType,
     prune::{Criterion, Group, Groups, groups},
 };
 pub use sartor_cost::{Estimate, NodeCost, Precision};
 pub use sartor_data::{DataError, DataSet, DataSpec, InputSpec, NamedArray, read_npz, write_npz};
 pub use sartor_engine::{Array, Level, force, level};
 pub use sartor_ir::{Graph, NodeId};
-pub use sartor_plan::quantization_scheme;
+pub use sartor_plan::{WantedScheme, quantization_scheme, wanted_scheme};
 pub use sartor_report::{
     Analysis, Cell, Column, Record, Table, Terminal, Tone, analysis_to_html, analysis_to_terminal,
     format, to_html, to_json, to_terminal,

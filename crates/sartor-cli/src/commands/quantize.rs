@@ -1,13 +1,14 @@
-//! `sartor quantize`: INT8 after training.
+//! `sartor quantize`: integers after training.
 
 use sartor::{
-    Column, DataSpec, Error, Model, QuantizeStatic, QuantizedNode, RangeMethod, Session, Table,
-    format, quantization_scheme,
+    ActivationFormat, ActivationType, Column, DataSpec, Error, Model, QuantizeStatic,
+    QuantizedNode, RangeMethod, ScaleKind, Session, Storage, Table, WantedScheme, WeightFormat,
+    WeightType, format, quantization_scheme, wanted_scheme,
 };
 use serde::Serialize;
 
 use crate::{
-    args::{ActivationType, Quantize, Ranges, WeightType},
+    args::{ActivationArg, Quantize, Ranges, ScaleArg, StorageArg, WeightArg},
     output::Output,
 };
 
@@ -39,23 +40,14 @@ pub(super) fn run(
 }
 
 fn configuration(args: &Quantize, session: &Session<'_>) -> Result<QuantizeStatic, Error> {
-    let WeightType::Int8 = args.weights;
+    let wanted = wanted(args);
     let mut config = match &args.chip {
-        None => QuantizeStatic::default(),
-        Some(id) => quantization_scheme(&session.chip(id)?).map_err(Error::Invalid)?.config,
-    };
-    let wanted = args.activations.map(|it| match it {
-        ActivationType::Uint8 => sartor::ActivationType::Uint8,
-        ActivationType::Int8 => sartor::ActivationType::Int8,
-    });
-    if let Some(wanted) = wanted {
-        if let (Some(id), true) = (&args.chip, config.activations.dtype != wanted) {
-            return Err(Error::Usage(format!(
-                "{id} does not take these activations; leave --activations or --chip out"
-            )));
+        None => free(&wanted),
+        Some(id) if wanted.is_empty() => {
+            quantization_scheme(&session.chip(id)?).map_err(Error::Invalid)?.config
         }
-        config.activations.dtype = wanted;
-    }
+        Some(id) => wanted_scheme(&session.chip(id)?, &wanted).map_err(Error::Usage)?,
+    };
     config.ranges = match args.ranges {
         Ranges::MinMax => RangeMethod::MinMax,
         Ranges::Percentile => RangeMethod::Percentile(args.percentile),
@@ -63,6 +55,60 @@ fn configuration(args: &Quantize, session: &Session<'_>) -> Result<QuantizeStati
     };
     config.skip.clone_from(&args.skip);
     Ok(config)
+}
+
+/// What is asked for without a chip.
+fn free(wanted: &WantedScheme) -> QuantizeStatic {
+    QuantizeStatic {
+        weights: WeightFormat {
+            dtype: wanted.weights.unwrap_or_default(),
+            storage: wanted.storage.unwrap_or_default(),
+            block: wanted.block.unwrap_or(0),
+            per_channel: !wanted.per_tensor,
+        },
+        activations: ActivationFormat {
+            dtype: wanted.activations.unwrap_or_default(),
+            symmetric: wanted.symmetric,
+        },
+        scales: wanted.scales.unwrap_or_default(),
+        ..QuantizeStatic::default()
+    }
+}
+
+fn wanted(args: &Quantize) -> WantedScheme {
+    WantedScheme {
+        weights: args.weights.map(|it| match it {
+            WeightArg::Int16 => WeightType::Int16,
+            WeightArg::Int8 => WeightType::Int8,
+            WeightArg::Int7 => WeightType::Int7,
+            WeightArg::Uint8 => WeightType::Uint8,
+            WeightArg::Int4 => WeightType::Int4,
+            WeightArg::Uint4 => WeightType::Uint4,
+            WeightArg::Int2 => WeightType::Int2,
+            WeightArg::Ternary => WeightType::Ternary,
+            WeightArg::Binary => WeightType::Binary,
+        }),
+        storage: args.storage.map(|it| match it {
+            StorageArg::Packed => Storage::Packed,
+            StorageArg::Bytes => Storage::Bytes,
+        }),
+        activations: args.activations.map(|it| match it {
+            ActivationArg::Uint8 => ActivationType::Uint8,
+            ActivationArg::Int8 => ActivationType::Int8,
+            ActivationArg::Uint16 => ActivationType::Uint16,
+            ActivationArg::Int16 => ActivationType::Int16,
+            ActivationArg::Uint4 => ActivationType::Uint4,
+            ActivationArg::Int4 => ActivationType::Int4,
+            ActivationArg::Float32 => ActivationType::Float32,
+        }),
+        block: args.block.map(usize::from),
+        scales: args.scales.map(|it| match it {
+            ScaleArg::Float => ScaleKind::Float,
+            ScaleArg::Pow2 => ScaleKind::PowerOfTwo,
+        }),
+        per_tensor: args.per_tensor,
+        symmetric: args.symmetric,
+    }
 }
 
 fn table(nodes: &[QuantizedNode], output: &Output) -> String {

@@ -8,7 +8,7 @@ use sartor_ir::{
     Reduce, ReduceKind, Unary, ValueId,
 };
 
-use super::{QUANTIZABLE, QuantizeStatic};
+use super::{ActivationType, QUANTIZABLE, QuantizeStatic};
 
 /// What a node does in the quantized graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +117,9 @@ pub(super) fn place(graph: &Graph, config: &QuantizeStatic) -> Plan {
         ends: BTreeMap::new(),
         parents: BTreeMap::new(),
     };
+    if config.activations.dtype == ActivationType::Float32 {
+        return plan;
+    }
     let demanded = demand(graph, &plan.roles);
     let mut chosen: BTreeSet<ValueId> = BTreeSet::new();
     for (id, node) in graph.nodes() {
@@ -160,7 +163,14 @@ fn first_role(graph: &Graph, id: NodeId, node: &Node, config: &QuantizeStatic) -
         let known = !matches!(node.op, Op::Named(_));
         return if known { Role::Other } else { Role::Float("nobody here knows the operator") };
     }
-    let role = by_operator(graph, node);
+    let mut role = by_operator(graph, node);
+    if config.activations.dtype == ActivationType::Float32 {
+        role = match role {
+            Role::Product | Role::Light => Role::Float("only weights are quantized"),
+            Role::Carrier | Role::Limit => Role::Other,
+            _ => role,
+        };
+    }
     let named = QUANTIZABLE.contains(&node.op.name());
     match role {
         Role::Weighted | Role::Product | Role::Light | Role::Carrier

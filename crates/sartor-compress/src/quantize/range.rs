@@ -1,6 +1,6 @@
 //! From what was seen of an activation to the range that its integers cover.
 
-use super::{ActivationFormat, RangeMethod, scale::Scale};
+use super::{ActivationFormat, RangeMethod, ScaleKind, scale::Scale};
 use crate::calibrate::Observer;
 
 /// Steps of the grid on which each end of a range is searched.
@@ -25,7 +25,12 @@ impl Range {
 }
 
 /// The range of an activation in the given format.
-pub(super) fn find(observer: &Observer, method: RangeMethod, format: &ActivationFormat) -> Range {
+pub(super) fn find(
+    observer: &Observer,
+    method: RangeMethod,
+    format: &ActivationFormat,
+    kind: ScaleKind,
+) -> Range {
     let whole = Range::around(observer.low, observer.high);
     let points =
         observer.histogram.as_ref().map(crate::calibrate::Histogram::points).unwrap_or_default();
@@ -43,7 +48,7 @@ pub(super) fn find(observer: &Observer, method: RangeMethod, format: &Activation
             let high = quantile(&points, 1.0 - cut).unwrap_or(0.0);
             if cut > 0.0 { clipped(whole, low, high) } else { whole }
         }
-        RangeMethod::Mse => least_error(whole, &points, format),
+        RangeMethod::Mse => least_error(whole, &points, format, kind),
     }
 }
 
@@ -66,9 +71,14 @@ fn quantile(points: &[(f32, u64)], share: f64) -> Option<f32> {
 
 /// Grid search for `argmin |x - dq(q(x))|²` (Nagel et al. 2021, section 3.1, "mean squared error"), one end
 /// after the other; a symmetric format has one end.
-fn least_error(whole: Range, points: &[(f32, u64)], format: &ActivationFormat) -> Range {
+fn least_error(
+    whole: Range,
+    points: &[(f32, u64)],
+    format: &ActivationFormat,
+    kind: ScaleKind,
+) -> Range {
     let error = |range: Range| {
-        let scale = Scale::of(range, format);
+        let scale = Scale::of(range, format, kind);
         points.iter().map(|&(x, count)| count as f64 * scale.squared_error(x)).sum::<f64>()
     };
     let best = |candidates: &mut dyn Iterator<Item = Range>| {
@@ -103,6 +113,10 @@ mod tests {
         observer
     }
 
+    fn ranged(observer: &Observer, method: RangeMethod, format: &ActivationFormat) -> Range {
+        find(observer, method, format, ScaleKind::Float)
+    }
+
     const UINT8: ActivationFormat =
         ActivationFormat { dtype: ActivationType::Uint8, symmetric: false };
     const INT8: ActivationFormat =
@@ -113,7 +127,7 @@ mod tests {
         for (values, low, high) in
             [(&[-1.0, 3.0][..], -1.0, 3.0), (&[2.0, 5.0], 0.0, 5.0), (&[-4.0, -2.0], -4.0, 0.0)]
         {
-            assert_eq!(find(&seen(values), RangeMethod::MinMax, &UINT8), Range { low, high });
+            assert_eq!(ranged(&seen(values), RangeMethod::MinMax, &UINT8), Range { low, high });
         }
     }
 
@@ -121,24 +135,27 @@ mod tests {
     fn percentiles_match_the_exact_ones_within_a_bin() {
         let values: Vec<f32> = (0..=10_000u16).map(|i| f32::from(i) / 100.0 - 30.0).collect();
         let observer = seen(&values);
-        let range = find(&observer, RangeMethod::Percentile(99.0), &UINT8);
+        let range = ranged(&observer, RangeMethod::Percentile(99.0), &UINT8);
         assert!((range.low + 29.5).abs() < 0.05 && (range.high - 69.5).abs() < 0.05, "{range:?}");
-        let range = find(&observer, RangeMethod::Percentile(99.0), &INT8);
+        let range = ranged(&observer, RangeMethod::Percentile(99.0), &INT8);
         assert!((range.high - 69.0).abs() < 0.05 && (range.low + 30.0).abs() < 1e-6, "{range:?}");
-        let all = find(&observer, RangeMethod::Percentile(100.0), &UINT8);
+        let all = ranged(&observer, RangeMethod::Percentile(100.0), &UINT8);
         assert_eq!(all, Range { low: -30.0, high: 70.0 });
     }
 
     #[test]
     fn squared_error_clips_an_outlier_but_nothing_uniform() {
         let uniform: Vec<f32> = (0..=1000u16).map(|i| f32::from(i) / 1000.0).collect();
-        let range = find(&seen(&uniform), RangeMethod::Mse, &UINT8);
+        let range = ranged(&seen(&uniform), RangeMethod::Mse, &UINT8);
         assert!(range.high > 0.98, "{range:?}");
         let mut many: Vec<f32> = uniform.iter().cycle().take(1_000_000).copied().collect();
         many.push(20.0);
         // n (h / 255)² / 12 + (20 - h)² is least at h = 20 / (1 + n / (12 · 255²)) = 8.76.
-        let range = find(&seen(&many), RangeMethod::Mse, &UINT8);
+        let range = ranged(&seen(&many), RangeMethod::Mse, &UINT8);
         assert!((range.high - 8.76).abs() < 0.25, "{range:?}");
-        assert_eq!(find(&seen(&many), RangeMethod::MinMax, &UINT8), Range { low: 0.0, high: 20.0 });
+        assert_eq!(
+            ranged(&seen(&many), RangeMethod::MinMax, &UINT8),
+            Range { low: 0.0, high: 20.0 }
+        );
     }
 }

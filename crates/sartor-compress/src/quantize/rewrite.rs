@@ -2,19 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use sartor_engine::reference::quantize::Granularity;
 use sartor_ir::{
-    Consumers, Graph, GraphError, Node, NodeId, Op, QuantizeLinear, Tensor, ValueId, infer, verify,
+    Consumers, DType, Graph, GraphError, Node, NodeId, Op, QuantizeLinear, Tensor, ValueId, infer,
+    verify,
 };
 
 use super::{
-    QUANTIZABLE, QuantizeStatic, Quantized, QuantizedNode,
+    ActivationType, QUANTIZABLE, QuantizeStatic, Quantized, QuantizedNode, WeightFormat,
+    WeightType, format,
     place::{Plan, Role, activations, label},
-    scale::{FloatWeights, Scale, Weights, quantize_weights},
+    scale::Scale,
+    weights::{FloatWeights, Weights, quantize_weights},
 };
 use crate::CompressError;
-
-/// Per-channel scales are known from this opset on.
-const OPSET: i64 = 13;
 
 /// The quantized graph and its record.
 pub(super) fn rewrite(
@@ -41,16 +42,21 @@ pub(super) fn rewrite(
     }
     let mut nodes = Vec::new();
     for (id, node) in float.nodes() {
-        let mut enlarged = 0;
+        let mut done = (0, None);
         if plan.role(id) == Role::Weighted {
-            let input = node.input(0).map(|it| plan.class(it)).and_then(|it| scales.get(&it));
-            let input = input.ok_or_else(|| unseen(float, node.output()))?;
-            enlarged = quantize_node_weights(&mut graph, id, input.step, config)?;
+            let input = if config.activations.dtype == ActivationType::Float32 {
+                None
+            } else {
+                let scale = node.input(0).map(|it| plan.class(it)).and_then(|it| scales.get(&it));
+                Some(scale.ok_or_else(|| unseen(float, node.output()))?.step)
+            };
+            done = quantize_node_weights(&mut graph, id, input, config)?;
         }
-        nodes.extend(record(float, plan, id, config, enlarged));
+        nodes.extend(record(float, plan, id, config, done));
     }
-    let opset = graph.opsets.entry(String::new()).or_insert(OPSET);
-    *opset = (*opset).max(OPSET);
+    let needed = format::opset(config);
+    let opset = graph.opsets.entry(String::new()).or_insert(needed);
+    *opset = (*opset).max(needed);
     graph.sort()?;
     infer(&mut graph)?;
     let graph = graph.compacted();
@@ -135,49 +141,116 @@ fn channel_axis(op: &Op, rank: usize) -> Option<usize> {
     }
 }
 
-/// Stores the weight and, where it fits, the bias of a node as integers; returns how many scales had to grow.
-fn quantize_node_weights(
-    graph: &mut Graph,
-    id: NodeId,
-    input_scale: f32,
-    config: &QuantizeStatic,
-) -> Result<usize, CompressError> {
-    let node = graph.node(id).clone();
-    let (Some(weight), Some((values, shape))) = (node.input(1), finite(graph, id, 1)?) else {
-        return Ok(0);
+/// Which weights share a scale, and how that is written: attributes of the node and shape of the scales.
+struct Sharing {
+    by: Granularity,
+    op: QuantizeLinear,
+    shape: Vec<usize>,
+}
+
+/// How the weights `shape` of `node` share scales: blocks along the reduction if it is long enough, or else channels.
+fn sharing(op: &Op, shape: &[usize], format: &WeightFormat) -> Sharing {
+    let inner = |axis: usize| shape[axis + 1..].iter().product();
+    let reduction = match op {
+        Op::Conv(_) => Some(1),
+        Op::Gemm(gemm) => Some(usize::from(gemm.trans_b)),
+        _ => shape.len().checked_sub(2),
     };
-    let axis = channel_axis(&node.op, shape.len()).filter(|it| *it < shape.len());
-    let (channels, inner) =
-        axis.map_or((1, values.len()), |it| (shape[it], shape[it + 1..].iter().product()));
-    let bias = finite(graph, id, 2)?;
-    let (bias, bias_shape) = match bias {
-        // `Gemm` broadcasts a single addend and takes a row; both become one number per channel.
+    let block = format.block;
+    if let Some(axis) = reduction.filter(|&it| block > 0 && shape.get(it) >= Some(&block)) {
+        let mut scales = shape.to_vec();
+        scales[axis] = shape[axis].div_ceil(block);
+        return Sharing {
+            by: Granularity::Block { extent: shape[axis], inner: inner(axis), block },
+            op: QuantizeLinear { block_size: block, ..QuantizeLinear::along(axis as i64) },
+            shape: scales,
+        };
+    }
+    let axis = channel_axis(op, shape.len()).filter(|it| format.per_channel && shape[*it] > 0);
+    match axis {
+        Some(axis) => Sharing {
+            by: Granularity::Channel { extent: shape[axis], inner: inner(axis) },
+            op: QuantizeLinear::along(axis as i64),
+            shape: vec![shape[axis]],
+        },
+        None => {
+            Sharing { by: Granularity::Tensor, op: QuantizeLinear::along(1), shape: Vec::new() }
+        }
+    }
+}
+
+/// The bias of a node as one number for each of its channels, and the shape in which it is stored. `Gemm` broadcasts a
+/// single addend and takes a row; both become one number per channel.
+fn channel_bias(
+    graph: &Graph,
+    id: NodeId,
+    channels: usize,
+) -> Result<Option<Floats>, CompressError> {
+    Ok(match finite(graph, id, 2)? {
         Some((it, shape))
             if shape.iter().rev().skip(1).all(|d| *d == 1) && it.len() == channels =>
         {
-            (Some(it), shape)
+            Some((it, shape))
         }
-        Some((it, _)) if it.len() == 1 => (Some(vec![it[0]; channels]), vec![channels]),
-        _ => (None, Vec::new()),
+        Some((it, _)) if it.len() == 1 => Some((vec![it[0]; channels], vec![channels])),
+        _ => None,
+    })
+}
+
+/// Stores the weight and, where it fits, the bias of a node as integers; returns how many scales had to grow, and the
+/// format in words. Without `input_scale`, and with scales that no bias can share, biases stay float.
+fn quantize_node_weights(
+    graph: &mut Graph,
+    id: NodeId,
+    input_scale: Option<f32>,
+    config: &QuantizeStatic,
+) -> Result<(usize, Option<String>), CompressError> {
+    let node = graph.node(id).clone();
+    let (Some(weight), Some((values, shape))) = (node.input(1), finite(graph, id, 1)?) else {
+        return Ok((0, None));
     };
-    let float = FloatWeights { values: &values, bias: bias.as_deref(), channels, inner };
-    let done = quantize_weights(&float, input_scale, &config.weights);
-    let along = (config.weights.per_channel && channels > 0).then_some(axis).flatten();
+    let format = config.weights_of(&label(graph, id));
+    let sharing = sharing(&node.op, &shape, format);
+    let channels = channel_axis(&node.op, shape.len()).map_or(1, |it| shape[it]);
+    let blocks = matches!(sharing.by, Granularity::Block { .. });
+    let bias = match input_scale {
+        Some(_) if !blocks && format.dtype != WeightType::Int16 => {
+            channel_bias(graph, id, channels)?
+        }
+        _ => None,
+    };
+    let float = FloatWeights {
+        values: &values,
+        bias: bias.as_ref().map(|it| it.0.as_slice()),
+        by: sharing.by,
+        scales: sharing.shape.iter().product(),
+    };
+    let done = quantize_weights(&float, input_scale.unwrap_or(1.0), format, config.scales);
     let name = graph.value(weight).name.clone();
-    let new = weight_pair(graph, &name, &shape, along, &done)?;
+    let new = weight_pair(graph, &name, &shape, format.stored(), &sharing, &done)?;
     graph.set_input(id, 1, Some(new));
-    if let (Some((integers, units)), Some(old)) = (done.bias, node.input(2)) {
+    if let (Some((integers, units)), Some(old), Some((_, shape))) = (done.bias, node.input(2), bias)
+    {
         let name = graph.value(old).name.clone();
-        let integers = graph.add_fresh_constant(
-            &format!("{name}_quantized"),
-            Tensor::from_i32(&bias_shape, &integers),
-        );
-        let (op, units) = parameters(&units, along.map(|_| bias_shape.len() - 1));
+        let integers = graph
+            .add_fresh_constant(&format!("{name}_quantized"), Tensor::from_i32(&shape, &integers));
+        let axis = if sharing.shape.is_empty() { 1 } else { shape.len() as i64 - 1 };
+        let units = Tensor::from_f32(&sharing.shape, &units);
         let units = graph.add_fresh_constant(&format!("{name}_scale"), units);
-        let new = dequantized(graph, &name, op, &[integers, units])?;
+        let new = dequantized(graph, &name, QuantizeLinear::along(axis), &[integers, units])?;
         graph.set_input(id, 2, Some(new));
     }
-    Ok(done.enlarged)
+    Ok((done.enlarged, Some(in_words(format, sharing.by))))
+}
+
+/// A weight format in a report.
+fn in_words(format: &WeightFormat, by: Granularity) -> String {
+    let spread = match by {
+        Granularity::Tensor => "per tensor".to_owned(),
+        Granularity::Channel { .. } => "per channel".to_owned(),
+        Granularity::Block { block, .. } => format!("in blocks of {block}"),
+    };
+    format!("{} {spread}", format.dtype.name())
 }
 
 /// Elements and shape.
@@ -198,30 +271,25 @@ fn finite(graph: &Graph, id: NodeId, i: usize) -> Result<Option<Floats>, Compres
     }
 }
 
-/// Scales as a vector along `axis`, or as the one scalar that all are.
-fn parameters(scales: &[f32], axis: Option<usize>) -> (QuantizeLinear, Tensor) {
-    match axis {
-        Some(axis) => {
-            (QuantizeLinear::along(axis as i64), Tensor::from_f32(&[scales.len()], scales))
-        }
-        None => (QuantizeLinear::along(1), Tensor::from_f32(&[], &scales[..1])),
-    }
-}
-
 fn weight_pair(
     graph: &mut Graph,
     name: &str,
     shape: &[usize],
-    axis: Option<usize>,
+    dtype: DType,
+    sharing: &Sharing,
     weights: &Weights,
 ) -> Result<ValueId, GraphError> {
-    let integers = graph
-        .add_fresh_constant(&format!("{name}_quantized"), Tensor::from_i8(shape, &weights.values));
-    let (op, scale) = parameters(&weights.scales, axis);
-    let zeros = Tensor::from_i8(scale.shape(), &vec![0; scale.len()]);
-    let scale = graph.add_fresh_constant(&format!("{name}_scale"), scale);
+    let integers = |shape: &[usize], values: &[i64]| {
+        Tensor::from_integers(dtype, shape, values)
+            .expect("the type is one of integers, and there is one number for each place")
+    };
+    let (values, zeros) =
+        (integers(shape, &weights.values), integers(&sharing.shape, &weights.zeros));
+    let values = graph.add_fresh_constant(&format!("{name}_quantized"), values);
+    let scales = Tensor::from_f32(&sharing.shape, &weights.scales);
+    let scales = graph.add_fresh_constant(&format!("{name}_scale"), scales);
     let zeros = graph.add_fresh_constant(&format!("{name}_zero_point"), zeros);
-    dequantized(graph, name, op, &[integers, scale, zeros])
+    dequantized(graph, name, sharing.op.clone(), &[values, scales, zeros])
 }
 
 fn dequantized(
@@ -245,7 +313,7 @@ fn record(
     plan: &Plan,
     id: NodeId,
     config: &QuantizeStatic,
-    enlarged: usize,
+    (enlarged, weights): (usize, Option<String>),
 ) -> Option<QuantizedNode> {
     let node = float.node(id);
     let role = plan.role(id);
@@ -258,13 +326,11 @@ fn record(
         reason.is_some() || QUANTIZABLE.contains(&node.op.name()),
         "QUANTIZABLE lists every such operator"
     );
-    let weights = (role == Role::Weighted).then(|| {
-        let spread = if config.weights.per_channel { "per channel" } else { "per tensor" };
-        format!("int{} {spread}", config.weights.bits)
-    });
     let output =
         plan.ends.get(&id).copied().or_else(|| node.outputs.iter().flatten().next().copied());
-    let quantized = reason.is_none() && !activations(float, node, role).is_empty();
+    let quantized = reason.is_none()
+        && config.activations.dtype != ActivationType::Float32
+        && !activations(float, node, role).is_empty();
     Some(QuantizedNode {
         name: label(float, id),
         op: node.op.name().to_owned(),

@@ -3,7 +3,7 @@
 use sartor_ir::{Graph, parse, verify};
 
 use super::*;
-use crate::calibrate::Observer;
+use crate::{InMemory, calibrate::Observer};
 
 /// Quantizes as [`quantize`] does, with -1 to 4 observed for whatever is watched.
 fn quantized(text: &str, config: &QuantizeStatic) -> Result<Quantized, CompressError> {
@@ -198,7 +198,9 @@ fn skipped_and_unknown_nodes_stay_float_and_are_said() {
 #[test]
 fn configurations_that_cannot_be_meant_are_refused() {
     for (toml, key) in [
-        ("weights = { bits = 3 }", "weights.bits"),
+        ("weights = { block = 8 }", "weights.block"),
+        ("weights = { dtype = 'uint4', storage = 'bytes' }", "weights.storage"),
+        ("weights-by-node = { c1 = { block = 300 } }", "weights.block"),
         ("ranges = { percentile = 40.0 }", "ranges.percentile"),
         ("ranges = { percentile = nan }", "ranges.percentile"),
         ("ops = ['Softmax']", "ops"),
@@ -220,6 +222,144 @@ fn steps_read_back_as_written() {
         let step = QuantizeStatic { activations, ranges, ..QuantizeStatic::default() };
         let text = toml::to_string(&step).unwrap();
         assert_eq!(toml::from_str::<QuantizeStatic>(&text).unwrap(), step, "{text}");
+    }
+}
+
+/// A convolution over 32 channels with its rectifier, and a matrix product.
+fn wide() -> String {
+    let list = |n: usize| {
+        let number = |i: usize| format!("{:.3}", (i as f32 * 0.37).sin());
+        (0..n).map(number).collect::<Vec<_>>().join(", ")
+    };
+    format!(
+        r#"graph "g" {{
+    input %x: f32[N,32,2,2]
+    const %w: f32[4,32,1,1] = [{}]
+    const %b: f32[4] = [1, 2, -3, 0.5]
+    const %f: f32[4,2] = [{}]
+    node "conv" %a = Conv(%x, %w, %b)
+    node "relu" %r = Relu(%a)
+    node "pool" %p = GlobalAveragePool(%r)
+    node "flat" %q = Flatten(%p)
+    node "fc" %y = MatMul(%q, %f)
+    output %y
+}}"#,
+        list(128),
+        list(8)
+    )
+}
+
+#[test]
+fn formats_are_written_as_asked() {
+    for (toml, stored, scales, opset, words, bias) in [
+        ("", "i8", vec![4], 13, "int8 per channel", true),
+        (
+            "weights = { dtype = 'int7', per-channel = false }",
+            "i8",
+            vec![],
+            13,
+            "int7 per tensor",
+            true,
+        ),
+        ("weights = { dtype = 'int16' }", "i16", vec![4], 21, "int16 per channel", false),
+        ("weights = { dtype = 'uint8' }", "u8", vec![4], 13, "uint8 per channel", true),
+        ("weights = { dtype = 'int4' }", "i4", vec![4], 21, "int4 per channel", true),
+        (
+            "weights = { dtype = 'int4', storage = 'bytes' }",
+            "i8",
+            vec![4],
+            13,
+            "int4 per channel",
+            true,
+        ),
+        (
+            "weights = { dtype = 'uint4', block = 16 }",
+            "u4",
+            vec![4, 2, 1, 1],
+            21,
+            "uint4 in blocks of 16",
+            false,
+        ),
+        ("weights = { dtype = 'int8', block = 64 }", "i8", vec![4], 21, "int8 per channel", true),
+        ("weights = { dtype = 'int2' }", "i8", vec![4], 13, "int2 per channel", true),
+        ("weights = { dtype = 'ternary' }", "i8", vec![4], 13, "ternary per channel", true),
+        (
+            "weights-by-node = { conv = { dtype = 'binary' } }",
+            "i8",
+            vec![4],
+            13,
+            "binary per channel",
+            true,
+        ),
+        (
+            "weights = { dtype = 'int4' }\nactivations = { dtype = 'float32' }",
+            "i4",
+            vec![4],
+            21,
+            "int4 per channel",
+            false,
+        ),
+        (
+            "activations = { dtype = 'int16', symmetric = true }",
+            "i8",
+            vec![4],
+            21,
+            "int8 per channel",
+            true,
+        ),
+        ("activations = { dtype = 'uint4' }", "i8", vec![4], 21, "int8 per channel", true),
+        ("scales = 'power-of-two'", "i8", vec![4], 13, "int8 per channel", true),
+    ] {
+        let config: QuantizeStatic = toml::from_str(toml).unwrap();
+        let result = quantized(&wide(), &config).unwrap();
+        verify(&result.graph).unwrap();
+        let graph = &result.graph;
+        let conv = graph.node(graph.find_node("conv").unwrap());
+        let back = graph.node(graph.producer(conv.input(1).unwrap()).unwrap());
+        let weight = graph.constant_input(back, 0).unwrap();
+        assert_eq!(weight.dtype().name(), stored, "{toml}");
+        assert_eq!(graph.constant_input(back, 1).unwrap().shape(), scales, "{toml}");
+        assert_eq!(graph.opsets[""], opset, "{toml}");
+        assert_eq!(result.nodes[0].weights.as_deref(), Some(words), "{toml}");
+        assert_eq!(graph.producer(conv.input(2).unwrap()).is_some(), bias, "{toml}");
+        let floats = config.activations.dtype == ActivationType::Float32;
+        assert_eq!(graph.find_value("x_quantized").is_none(), floats, "{toml}");
+        assert_eq!(result.nodes[0].activations.is_none(), floats, "{toml}");
+    }
+}
+
+#[test]
+fn every_format_computes_what_its_numbers_say() {
+    use sartor_engine::{Array, Options, Program, run_reference};
+    use std::slice::from_ref;
+    let x: Vec<f32> = (0..256u16).map(|i| (f32::from(i) * 0.11).sin() + 0.5).collect();
+    let x = Array::f32(&[2, 32, 2, 2], x);
+    let float = parse(&wide()).unwrap();
+    let exact = run_reference(&float, from_ref(&x)).unwrap()[0].to_f64();
+    for (weights, activations, worst) in [
+        ("int8", "uint8", 0.05),
+        ("int16", "int16", 0.001),
+        ("int16", "uint16", 0.001),
+        ("int4", "int8", 0.5),
+        ("uint4", "uint8", 0.5),
+        ("int4", "float32", 0.5),
+        ("int8", "int4", 1.0),
+        ("int8", "uint4", 1.0),
+        ("ternary", "uint8", 2.0),
+    ] {
+        let toml = format!(
+            "weights = {{ dtype = '{weights}' }}\nactivations = {{ dtype = '{activations}' }}"
+        );
+        let config: QuantizeStatic = toml::from_str(&toml).unwrap();
+        let samples = InMemory::new(vec![x.clone()]).unwrap();
+        let graph = quantize(&float, &config, &samples, &mut |_, _| {}).unwrap().graph;
+        let slow = run_reference(&graph, from_ref(&x)).unwrap()[0].to_f64();
+        let program = Program::prepare(&graph, from_ref(&x.shape), &Options::default()).unwrap();
+        let fast = program.run(from_ref(&x)).unwrap()[0].to_f64();
+        for ((a, b), c) in exact.iter().zip(&slow).zip(&fast) {
+            assert!((a - b).abs() <= worst, "{weights} {activations}: {b} for {a}");
+            assert!((b - c).abs() <= worst * 0.2, "{weights} {activations}: {c} for {b}");
+        }
     }
 }
 
