@@ -17,7 +17,10 @@ use crate::{
         Kernel,
         integer::{IntegerKernel, Source},
     },
-    reference,
+    reference::{
+        self,
+        named::control::{self, Bodies},
+    },
     simd::{Aligned, Sink},
     stage::{self, Stage},
 };
@@ -107,8 +110,8 @@ enum Action {
     Integer(Box<dyn IntegerKernel>),
     /// Input 0 is copied to output 0, or is there already.
     Copy,
-    /// The reference kernel.
-    Reference { op: Op, dtypes: Vec<DType> },
+    /// The reference kernel; `bodies` are those of control flow.
+    Reference { op: Op, dtypes: Vec<DType>, bodies: Bodies },
 }
 
 /// One unit of work: a node, with the elementwise nodes that were fused into it.
@@ -320,8 +323,8 @@ impl Program {
         }
         for (at, step) in self.steps.iter().enumerate() {
             match &step.action {
-                Action::Reference { op, dtypes } => {
-                    self.run_reference(step, op, dtypes, frame, inputs)?;
+                Action::Reference { op, dtypes, bodies } => {
+                    self.run_reference(step, (op, dtypes, bodies), frame, inputs)?;
                 }
                 Action::Integer(kernel) => self.run_integer(step, &**kernel, frame, inputs),
                 Action::Fast(_) | Action::Copy => self.run_fast(step, frame, inputs),
@@ -416,8 +419,7 @@ impl Program {
     fn run_reference(
         &self,
         step: &Step,
-        op: &Op,
-        dtypes: &[DType],
+        (op, dtypes, bodies): (&Op, &[DType], &Bodies),
         frame: &mut Frame,
         inputs: Feed<'_>,
     ) -> Result<(), EngineError> {
@@ -433,7 +435,12 @@ impl Program {
             shapes: reference::shapes_of(&borrowed),
             problem,
         };
-        let made = reference::evaluate(op, &borrowed, dtypes).map_err(refuse)?;
+        let prepared = match op {
+            Op::Named(named) => control::evaluate_with(named, &borrowed, dtypes, bodies),
+            _ => None,
+        };
+        let made = prepared.unwrap_or_else(|| reference::evaluate(op, &borrowed, dtypes));
+        let made = made.map_err(refuse)?;
         for (operand, array) in step.outputs.iter().zip(&made) {
             if let Some(expected) = operand.as_ref().and_then(|it| it.shape.as_ref())
                 && *expected != array.shape

@@ -19,6 +19,7 @@ use crate::{
     array::storage,
     error::node_name,
     kernel::{self, Site},
+    reference::named::control::Bodies,
     simd::{self, Level},
     stage::Stage,
     support,
@@ -243,7 +244,7 @@ impl Lowering<'_> {
             it.and_then(|it| self.facts[it.index()].as_ref()).map_or(DType::F32, |it| it.ty.dtype)
         };
         let dtypes = node.outputs.iter().map(dtype).collect();
-        let action = Action::Reference { op: node.op.clone(), dtypes };
+        let action = Action::Reference { op: node.op.clone(), dtypes, bodies: Bodies::default() };
         // What a body captures follows the inputs.
         let captured = node.captures.iter().map(|&it| Some(it));
         let inputs = node.inputs.iter().copied().chain(captured).collect();

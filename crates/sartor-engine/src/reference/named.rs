@@ -5,7 +5,7 @@ mod bits;
 pub(crate) mod blocks;
 mod cast;
 mod composed;
-mod control;
+pub(crate) mod control;
 pub(crate) mod conv_transpose;
 pub(crate) mod einsum;
 pub(crate) mod grid;

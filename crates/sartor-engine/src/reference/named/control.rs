@@ -1,8 +1,10 @@
 //! Control flow: `If`, `Loop` and `Scan` (<https://onnx.ai/onnx/operators/onnx__Loop.html>).
 //!
-//! A body is prepared once for each set of input shapes that it meets, and run as a program of its own.
+//! A body is prepared once for each set of input shapes that it meets, and run as a program of its own. A prepared graph keeps the
+//! programs of its nodes from run to run.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sartor_ir::{
     Attr, Concat, DType, Gather, Named, Op, Subgraph, Tensor, TensorType, infer_facts,
@@ -18,16 +20,41 @@ pub(super) const RULES: &[Rule] = &[
     Rule { domain: "", name: "Scan", evaluate: evaluate_scan },
 ];
 
-/// A body with the programs prepared so far, by the types and shapes of its inputs.
+/// The programs that one node's bodies were prepared as: by attribute, and by the types and shapes of the inputs.
+#[derive(Debug, Default)]
+pub(crate) struct Bodies(Mutex<BTreeMap<Shape, Arc<Program>>>);
+
+type Shape = (&'static str, Vec<(DType, Vec<usize>)>);
+
+/// More sets of input shapes than these are not kept: a body that meets new ones all the time would fill the memory.
+const KEPT: usize = 64;
+
+/// A body of a node.
 struct Body<'a> {
+    name: &'static str,
     subgraph: &'a Subgraph,
-    programs: BTreeMap<Vec<(DType, Vec<usize>)>, Program>,
+    bodies: &'a Bodies,
+}
+
+/// The outputs of a node with bodies, which it prepares or finds in `bodies`; `None` for other operators.
+pub(crate) fn evaluate_with(
+    op: &Named,
+    inputs: &[Option<&Array>],
+    dtypes: &[DType],
+    bodies: &Bodies,
+) -> Option<Result<Vec<Array>, String>> {
+    match (op.domain.as_str(), op.name.as_str()) {
+        ("", "If") => Some(run_if(op, inputs, bodies)),
+        ("", "Loop") => Some(run_loop(op, inputs, dtypes, bodies)),
+        ("", "Scan") => Some(run_scan(op, inputs, dtypes, bodies)),
+        _ => None,
+    }
 }
 
 impl<'a> Body<'a> {
-    fn of(op: &'a Named, name: &str) -> Result<Self, String> {
+    fn of(op: &'a Named, name: &'static str, bodies: &'a Bodies) -> Result<Self, String> {
         match op.attributes.get(name) {
-            Some(Attr::Graph(subgraph)) => Ok(Body { subgraph, programs: BTreeMap::new() }),
+            Some(Attr::Graph(subgraph)) => Ok(Body { name, subgraph, bodies }),
             _ => Err(format!("its `{name}` could not be read as a graph")),
         }
     }
@@ -37,14 +64,27 @@ impl<'a> Body<'a> {
         self.subgraph.graph.inputs().len() - self.subgraph.captures
     }
 
-    fn run(&mut self, inputs: &[Array]) -> Result<Vec<Array>, String> {
-        let key: Vec<_> = inputs.iter().map(|it| (it.dtype(), it.shape.clone())).collect();
-        if !self.programs.contains_key(&key) {
-            let program = self.prepare(inputs)?;
-            self.programs.insert(key.clone(), program);
-        }
-        let program = &self.programs[&key];
+    fn run(&self, inputs: &[Array]) -> Result<Vec<Array>, String> {
+        let program = self.program(inputs)?;
         program.run(inputs).map_err(|it| format!("in its body: {it}"))
+    }
+
+    /// The program for inputs of these types and shapes.
+    fn program(&self, inputs: &[Array]) -> Result<Arc<Program>, String> {
+        let shapes = inputs.iter().map(|it| (it.dtype(), it.shape.clone())).collect();
+        let key = (self.name, shapes);
+        // A poisoned map is a whole one: nothing but whole programs is ever put into it.
+        let kept = || self.bodies.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(program) = kept().get(&key) {
+            return Ok(Arc::clone(program));
+        }
+        let program = Arc::new(self.prepare(inputs)?);
+        let mut kept = kept();
+        if kept.len() >= KEPT {
+            kept.clear();
+        }
+        kept.insert(key, Arc::clone(&program));
+        Ok(program)
     }
 
     fn prepare(&self, inputs: &[Array]) -> Result<Program, String> {
@@ -125,8 +165,7 @@ fn truth(array: &Array) -> Result<bool, String> {
 }
 
 fn evaluate_if(op: &Named, inputs: &[Option<&Array>], _: &[DType]) -> Result<Vec<Array>, String> {
-    let branch = if truth(required(inputs, 0)?)? { "then_branch" } else { "else_branch" };
-    Body::of(op, branch)?.run(&captured(inputs, 1)?)
+    run_if(op, inputs, &Bodies::default())
 }
 
 fn evaluate_loop(
@@ -134,7 +173,29 @@ fn evaluate_loop(
     inputs: &[Option<&Array>],
     dtypes: &[DType],
 ) -> Result<Vec<Array>, String> {
-    let mut body = Body::of(op, "body")?;
+    run_loop(op, inputs, dtypes, &Bodies::default())
+}
+
+fn evaluate_scan(
+    op: &Named,
+    inputs: &[Option<&Array>],
+    dtypes: &[DType],
+) -> Result<Vec<Array>, String> {
+    run_scan(op, inputs, dtypes, &Bodies::default())
+}
+
+fn run_if(op: &Named, inputs: &[Option<&Array>], bodies: &Bodies) -> Result<Vec<Array>, String> {
+    let branch = if truth(required(inputs, 0)?)? { "then_branch" } else { "else_branch" };
+    Body::of(op, branch, bodies)?.run(&captured(inputs, 1)?)
+}
+
+fn run_loop(
+    op: &Named,
+    inputs: &[Option<&Array>],
+    dtypes: &[DType],
+    bodies: &Bodies,
+) -> Result<Vec<Array>, String> {
+    let body = Body::of(op, "body", bodies)?;
     let formal = body.formal();
     if formal < 2 || body.subgraph.graph.outputs().len() + 1 < formal {
         return Err(
@@ -207,12 +268,13 @@ impl Walk {
     }
 }
 
-fn evaluate_scan(
+fn run_scan(
     op: &Named,
     inputs: &[Option<&Array>],
     dtypes: &[DType],
+    bodies: &Bodies,
 ) -> Result<Vec<Array>, String> {
-    let mut body = Body::of(op, "body")?;
+    let body = Body::of(op, "body", bodies)?;
     let formal = body.formal();
     let scanned = match op.attributes.get("num_scan_inputs") {
         Some(&Attr::Int(it)) if it > 0 && it as usize <= formal => it as usize,
@@ -227,16 +289,9 @@ fn evaluate_scan(
     let stacked = stacked.ok_or("its body returns fewer values than it carries")?;
     let walk = Walk::of(op, scanned, stacked);
     let mut outputs = if op.version < 9 {
-        batched_scan(
-            &mut body,
-            &arrays,
-            states,
-            inputs.first().copied().flatten(),
-            &walk,
-            &outside,
-        )?
+        batched_scan(&body, &arrays, states, inputs.first().copied().flatten(), &walk, &outside)?
     } else {
-        scan(&mut body, &arrays, states, None, &walk, &outside)?
+        scan(&body, &arrays, states, None, &walk, &outside)?
     };
     outputs.truncate(dtypes.len());
     Ok(outputs)
@@ -244,7 +299,7 @@ fn evaluate_scan(
 
 /// One walk; `length` cuts it short.
 fn scan(
-    body: &mut Body<'_>,
+    body: &Body<'_>,
     arrays: &[Array],
     states: usize,
     length: Option<usize>,
@@ -293,7 +348,7 @@ fn scan(
 /// The form of opset 8: a batch axis in front of everything, sequences along axis 1, each of its own
 /// length, padded with zeros to the longest.
 fn batched_scan(
-    body: &mut Body<'_>,
+    body: &Body<'_>,
     arrays: &[Array],
     states: usize,
     lengths: Option<&Array>,
@@ -354,11 +409,11 @@ mod tests {
         let input = |graph: &mut Graph, name: &str, dtype| {
             graph.add_input(name, TensorType::fixed(dtype, &[])).unwrap()
         };
-        input(&mut body, "i", DType::I64);
-        input(&mut body, "go on", DType::Bool);
-        let sum = input(&mut body, "sum", DType::F32);
-        let limit = input(&mut body, "limit", DType::F32);
-        let step = input(&mut body, "step", DType::F32);
+        input(&body, "i", DType::I64);
+        input(&body, "go on", DType::Bool);
+        let sum = input(&body, "sum", DType::F32);
+        let limit = input(&body, "limit", DType::F32);
+        let step = input(&body, "step", DType::F32);
         let next = body.add_node("", Op::Binary(Binary::Add), &[sum, step], &["next"]).unwrap()[0];
         let less =
             body.add_node("", Op::Binary(Binary::Less), &[next, limit], &["less"]).unwrap()[0];
