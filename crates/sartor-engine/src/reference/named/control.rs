@@ -409,11 +409,11 @@ mod tests {
         let input = |graph: &mut Graph, name: &str, dtype| {
             graph.add_input(name, TensorType::fixed(dtype, &[])).unwrap()
         };
-        input(&body, "i", DType::I64);
-        input(&body, "go on", DType::Bool);
-        let sum = input(&body, "sum", DType::F32);
-        let limit = input(&body, "limit", DType::F32);
-        let step = input(&body, "step", DType::F32);
+        input(&mut body, "i", DType::I64);
+        input(&mut body, "go on", DType::Bool);
+        let sum = input(&mut body, "sum", DType::F32);
+        let limit = input(&mut body, "limit", DType::F32);
+        let step = input(&mut body, "step", DType::F32);
         let next = body.add_node("", Op::Binary(Binary::Add), &[sum, step], &["next"]).unwrap()[0];
         let less =
             body.add_node("", Op::Binary(Binary::Less), &[next, limit], &["less"]).unwrap()[0];
@@ -440,6 +440,19 @@ mod tests {
         let none = run(Some(&Array::scalar(Data::I64(vec![0]))));
         assert_eq!(none[0].as_f32(), Some([0.0].as_slice()));
         assert_eq!(none[1], Array::f32(&[0], Vec::new()));
+    }
+
+    #[test]
+    fn a_body_is_prepared_once_for_each_set_of_shapes() {
+        let op = named("Loop", Attrs::new().with("body", Attr::Graph(counting_body())));
+        let float = |it| Array::f32(&[], vec![it]);
+        let (sum, limit, step) = (float(0.0), float(2.5), float(1.0));
+        let inputs = [None, None, Some(&sum), Some(&limit), Some(&step)];
+        let bodies = Bodies::default();
+        let run = || evaluate_with(&op, &inputs, &[DType::F32, DType::F32], &bodies).unwrap();
+        assert_eq!(run(), run());
+        assert_eq!(bodies.0.lock().unwrap().len(), 1);
+        assert!(evaluate_with(&named("Gelu", Attrs::new()), &inputs, &[], &bodies).is_none());
     }
 
     #[test]
