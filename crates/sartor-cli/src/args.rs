@@ -9,7 +9,9 @@ use crate::number;
 mod quantize;
 mod training;
 
-pub(crate) use quantize::{ActivationArg, Quantize, Ranges, ScaleArg, StorageArg, WeightArg};
+pub(crate) use quantize::{
+    ActivationArg, Quantize, Ranges, Recover, ScaleArg, StorageArg, WeightArg,
+};
 pub(crate) use training::{
     BatchNormArg, Finetune, KeepArg, LastBatchArg, LossArg, OptimizerArg, ScheduleArg, Train,
     TrainArgs,
@@ -54,7 +56,7 @@ pub(crate) struct Global {
     /// Threads to use; all cores if not given
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), allow_negative_numbers = true)]
     pub(crate) threads: Option<u16>,
-    /// Seed of every random choice, kept in recipes and reports; only training draws by chance yet
+    /// Seed of every random choice, kept in recipes and reports; only training and `--recover best` draw by chance yet
     #[arg(
         long,
         global = true,

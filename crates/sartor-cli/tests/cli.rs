@@ -219,6 +219,27 @@ fn evaluate_and_quantize_as_json() {
     assert!(alone["agreement"].is_null() && alone["samples"] == 200, "{alone}");
 }
 
+#[test]
+fn what_quantize_recovers_a_recipe_replays() {
+    let bench = bench();
+    let recipe = "version = 1\nseed = 3\n[[step]]\ntechnique = \"simplify\"\n[[step]]\ntechnique = \"quantize-static\"\n\
+                  [[step]]\ntechnique = \"reconstruct\"\niterations = 3\nseed = 3\n";
+    bench.write("recipe.toml", recipe);
+    let command = "quantize digits.onnx --data digits.toml --recover best --recover-steps 3 --seed 3 -o best.onnx";
+    let written = json(&bench, command);
+    each_has_keys(&written["blocks"], &["layers", "error_before", "error_after"]);
+    let error = |key: &str| {
+        let blocks = written["blocks"].as_array().unwrap().iter();
+        blocks.map(|it| it[key].as_f64().unwrap()).sum::<f64>()
+    };
+    assert!(error("error_after") <= error("error_before"), "{written}");
+    stdout(&bench, "quantize digits.onnx --data digits.toml -o none.onnx");
+    stdout(&bench, "apply digits.onnx recipe.toml --data digits.toml -o replayed");
+    let bytes = |name: &str| std::fs::read(bench.path(name)).unwrap();
+    assert_ne!(bytes("best.onnx"), bytes("none.onnx"));
+    assert_eq!(bytes("best.onnx"), bytes("replayed/model.onnx"));
+}
+
 /// Keys and sums; how long anything takes is this machine's business.
 #[test]
 fn bench_as_json() {

@@ -67,8 +67,15 @@ pub(crate) fn observe(
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the form that map_err asks for")]
-fn run_error(error: impl ToString) -> CompressError {
+pub(crate) fn run_error(error: impl ToString) -> CompressError {
     CompressError::Run(error.to_string())
+}
+
+/// The batch that the inputs' types fix.
+pub(crate) fn fixed_batch(graph: &Graph) -> Option<usize> {
+    let first =
+        |id: &ValueId| graph.value(*id).ty.as_ref()?.shape.as_ref()?.first().and_then(Dim::known);
+    graph.inputs().iter().find_map(first)
 }
 
 /// The batch that the inputs' types fix, or [`BATCH`].
@@ -78,9 +85,7 @@ fn batch_of(graph: &Graph, count: usize) -> Result<usize, CompressError> {
             "there is no sample, at least one is needed".to_owned(),
         ));
     }
-    let first =
-        |id: &ValueId| graph.value(*id).ty.as_ref()?.shape.as_ref()?.first().and_then(Dim::known);
-    match graph.inputs().iter().find_map(first) {
+    match fixed_batch(graph) {
         Some(fixed) if fixed == 0 || !count.is_multiple_of(fixed) => Err(CompressError::Samples(
             format!("the network takes batches of {fixed}, found {count} samples: give a multiple"),
         )),

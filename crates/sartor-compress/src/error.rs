@@ -35,6 +35,9 @@ pub enum CompressError {
     /// No more samples are wanted; never leaves this crate.
     #[error("enough samples were seen")]
     Enough,
+    /// The samples said that the user wants no more.
+    #[error("the run was interrupted")]
+    Interrupted,
     /// Samples that do not fit the network's inputs.
     #[error("samples do not fit the network: {0}")]
     Samples(String),

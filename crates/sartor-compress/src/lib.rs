@@ -9,6 +9,7 @@ mod error;
 pub mod prune;
 mod quantize;
 mod recipe;
+mod reconstruct;
 mod restore_statistics;
 mod samples;
 mod simplify;
@@ -22,6 +23,7 @@ pub use quantize::{
 pub use recipe::{
     Outcome, RECIPE_VERSION, Recipe, RecipeError, Step, TECHNIQUES, Technique, Workpiece,
 };
+pub use reconstruct::{Granularity, Reconstruct, Reconstructed, ReconstructedBlock, reconstruct};
 pub use restore_statistics::{RestoreStatistics, Restored, restore_statistics};
 pub use samples::{InMemory, Samples};
 pub use simplify::simplify;

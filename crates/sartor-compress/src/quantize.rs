@@ -24,6 +24,8 @@ use sartor_ir::{Graph, infer};
 use serde::{Deserialize, Serialize};
 
 pub use format::{ActivationFormat, ActivationType, ScaleKind, Storage, WeightFormat, WeightType};
+pub(crate) use lower::lower;
+pub(crate) use place::label;
 pub use sqnr::measure_sqnr;
 
 use crate::{CompressError, Samples, calibrate::calibrate};
@@ -117,7 +119,7 @@ pub fn quantize(
     check(graph, config)?;
     let mut graph = graph.clone();
     infer(&mut graph)?;
-    let graph = lower::lower(&graph)?;
+    let graph = lower(&graph)?;
     let plan = place::place(&graph, config);
     let histogram = config.ranges != RangeMethod::MinMax;
     let observers = if plan.watch.is_empty() {

@@ -10,6 +10,7 @@ use crate::{
     CompressError, QuantizeStatic, QuantizedNode, RestoreStatistics, Samples,
     prune::{PruneChannels, Pruned, Removed, prune},
     quantize::quantize,
+    reconstruct::{Reconstruct, ReconstructedBlock, reconstruct},
     restore_statistics::restore_statistics,
     simplify::simplify,
 };
@@ -46,6 +47,8 @@ pub enum Step {
     RestoreStatistics(RestoreStatistics),
     /// Quantize weights and activations to few bits.
     QuantizeStatic(QuantizeStatic),
+    /// Round the weights of a quantized network anew, block by block.
+    Reconstruct(Reconstruct),
 }
 
 /// What a technique is, for `--help`, reports and tests.
@@ -90,6 +93,13 @@ pub const TECHNIQUES: &[Technique] = &[
         id: "quantize-static",
         summary: "stores weights and activations in few bits, with ranges found on samples",
         reference: "Jacob et al. 2018; Nagel et al. 2021",
+        fidelity: Fidelity::Lossy,
+        needs_samples: true,
+    },
+    Technique {
+        id: "reconstruct",
+        summary: "rounds quantized weights anew and fits scales, block by block, to the float network's activations",
+        reference: "Nagel et al. 2020 (AdaRound); Li et al. 2021 (BRECQ); Wei et al. 2022 (QDrop)",
         fidelity: Fidelity::Lossy,
         needs_samples: true,
     },
@@ -161,6 +171,7 @@ impl Step {
             Step::PruneChannels(_) => "prune-channels",
             Step::RestoreStatistics(_) => "restore-statistics",
             Step::QuantizeStatic(_) => "quantize-static",
+            Step::Reconstruct(_) => "reconstruct",
         };
         TECHNIQUES.iter().find(|it| it.id == id).expect("every step has a row in TECHNIQUES")
     }
@@ -175,22 +186,26 @@ pub enum Outcome {
     Pruned(Removed),
     /// What became of each node.
     Quantized(Vec<QuantizedNode>),
+    /// What became of each block.
+    Reconstructed(Vec<ReconstructedBlock>),
 }
 
-/// A network on its way through a recipe. Corrections compare with the network before it was pruned, so
-/// that is kept along the way.
+/// A network on its way through a recipe. Corrections compare with the network before it was pruned or
+/// quantized, so that is kept along the way.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workpiece {
     /// The network as it is now.
     pub graph: Graph,
     /// The network before the last pruning, and the pruning.
     before_pruning: Option<Box<(Graph, Pruned)>>,
+    /// The network before it was quantized.
+    before_quantization: Option<Box<Graph>>,
 }
 
 impl Workpiece {
     /// A network before the first step.
     pub fn new(graph: Graph) -> Self {
-        Workpiece { graph, before_pruning: None }
+        Workpiece { graph, before_pruning: None, before_quantization: None }
     }
 
     /// Applies one step. Samples are only asked for by techniques that need them.
@@ -215,7 +230,10 @@ impl Workpiece {
                 let pruned = prune(&self.graph, config)?;
                 let (graph, removed) = (pruned.graph.clone(), pruned.removed.clone());
                 let before_pruning = Some(Box::new((self.graph.clone(), pruned)));
-                (Workpiece { graph, before_pruning }, Outcome::Pruned(removed))
+                (
+                    Workpiece { graph, before_pruning, before_quantization: None },
+                    Outcome::Pruned(removed),
+                )
             }
             Step::RestoreStatistics(config) => {
                 let Some(before) = &self.before_pruning else {
@@ -233,6 +251,7 @@ impl Workpiece {
                     Workpiece {
                         graph: restored.graph,
                         before_pruning: self.before_pruning.clone(),
+                        before_quantization: None,
                     },
                     Outcome::Done,
                 )
@@ -240,11 +259,33 @@ impl Workpiece {
             Step::QuantizeStatic(config) => {
                 let quantized = quantize(&self.graph, config, samples()?, progress)?;
                 (
-                    Workpiece { graph: quantized.graph, before_pruning: None },
+                    Workpiece {
+                        graph: quantized.graph,
+                        before_pruning: None,
+                        before_quantization: Some(Box::new(self.graph.clone())),
+                    },
                     Outcome::Quantized(quantized.nodes),
                 )
             }
+            Step::Reconstruct(config) => self.reconstructed(config, samples()?, progress)?,
         })
+    }
+
+    fn reconstructed(
+        &self,
+        config: &Reconstruct,
+        samples: &dyn Samples,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<(Self, Outcome), CompressError> {
+        let Some(float) = &self.before_quantization else {
+            return Err(CompressError::Config {
+                key: "technique".to_owned(),
+                found: "`reconstruct` without a quantization before it".to_owned(),
+                expected: "`quantize-static` before it".to_owned(),
+            });
+        };
+        let done = reconstruct(float, &self.graph, config, samples, progress)?;
+        Ok((Workpiece { graph: done.graph, ..self.clone() }, Outcome::Reconstructed(done.blocks)))
     }
 }
 

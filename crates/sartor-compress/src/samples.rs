@@ -14,6 +14,11 @@ pub trait Samples {
         self.len() == 0
     }
 
+    /// Whether whoever waits for the result wants it no more; long work asks between its steps.
+    fn interrupted(&self) -> bool {
+        false
+    }
+
     /// Shows `visit` all samples in a fixed order, `batch` at a time (the last batch may be smaller), as one
     /// array for each of the network's inputs, in the network's order, with the samples along axis 0.
     ///

@@ -45,7 +45,9 @@ pub(crate) use bytes::{
 pub(crate) use conv::{ConvShape, PackedConv};
 pub(crate) use conv_train::TrainConv;
 pub use elementwise::{Grid, abs_max, fake_quantize, min_max, quantize_i8, quantize_u8};
-pub(crate) use elementwise::{activate, activate_in_place, add, add_in_place, straight_through};
+pub(crate) use elementwise::{
+    activate, activate_in_place, add, add_in_place, learned_step, partly_quantize, straight_through,
+};
 pub(crate) use matmul::{Strided, gemm, gemm_onto};
 pub use optimizer::{AdamW, Sgd, adamw_step, sgd_step};
 pub(crate) use pool_train::{global_average, global_average_backward, max_pool_backward};

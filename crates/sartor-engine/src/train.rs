@@ -57,7 +57,7 @@ pub enum BatchNormMode {
 }
 
 /// What a tape is prepared for, beside the shapes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TapeOptions {
     /// Constants that learn; see [`trainable`].
     pub parameters: Vec<ValueId>,
@@ -65,6 +65,9 @@ pub struct TapeOptions {
     pub batch_norm: BatchNormMode,
     /// Values that [`Tape::value`] and [`Tape::value_gradient`] can show after a step.
     pub watch: Vec<ValueId>,
-    /// From which the masks of `Dropout` are drawn.
+    /// From which the masks of `Dropout` and of `unrounded` are drawn.
     pub seed: u64,
+    /// Share of the elements, each chosen by chance, that a `QuantizeLinear` and the `DequantizeLinear` behind it let
+    /// pass unrounded (`QDrop`: Wei et al. 2022, equation 8); 0 to round all, at most 1. Every pair must have one scale.
+    pub unrounded: f32,
 }

@@ -297,8 +297,12 @@ fn fast_steps_are_the_readable_rules() {
         let nodes: Vec<_> = graph.nodes().map(|(_, it)| it.output()).collect();
         for batch_norm in [BatchNormMode::Train, BatchNormMode::Frozen] {
             for watch in [vec![], vec![graph.inputs()[0], nodes[seed as usize % nodes.len()]]] {
-                let options =
-                    TapeOptions { parameters: learnt.clone(), batch_norm, watch, seed: 0 };
+                let options = TapeOptions {
+                    parameters: learnt.clone(),
+                    batch_norm,
+                    watch,
+                    ..TapeOptions::default()
+                };
                 let expected = run(&graph, &options, false);
                 for level in [Level::Avx512, Level::Avx2, Level::Portable] {
                     force(level);

@@ -325,8 +325,8 @@ impl<'a> Trainer<'a> {
                 let options = TapeOptions {
                     parameters: self.parameters.ids().to_vec(),
                     batch_norm: self.config.batch_norm.into(),
-                    watch: Vec::new(),
                     seed: self.config.seed,
+                    ..TapeOptions::default()
                 };
                 let shapes = batch_shapes(&self.graph, count)?;
                 it.insert(Tape::prepare(&self.graph, &shapes, &options)?)

@@ -52,7 +52,8 @@ pub use sartor_chip::{
 };
 pub use sartor_compress::{
     ActivationFormat, ActivationType, CompressError, QuantizeStatic, QuantizedNode, RangeMethod,
-    Recipe, RecipeError, ScaleKind, Step, Storage, TECHNIQUES, WeightFormat, WeightType,
+    Recipe, RecipeError, Reconstruct, ReconstructedBlock, ScaleKind, Step, Storage, TECHNIQUES,
+    WeightFormat, WeightType,
     prune::{Criterion, Group, Groups, groups},
 };
 pub use sartor_cost::{Estimate, NodeCost, Precision};

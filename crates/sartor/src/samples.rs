@@ -182,6 +182,10 @@ impl Samples for BoundSamples {
         self.set.len()
     }
 
+    fn interrupted(&self) -> bool {
+        self.interrupt.is_raised()
+    }
+
     fn for_each(
         &self,
         batch: usize,

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use sartor_chip::Chip;
 use sartor_compress::{
-    Outcome, QuantizeStatic, Quantized, Recipe, RestoreStatistics, Step, Workpiece, measure_sqnr,
+    Outcome, QuantizeStatic, Quantized, Recipe, Reconstruct, ReconstructedBlock, RestoreStatistics,
+    Step, Workpiece, measure_sqnr,
     prune::{Criterion, Keep, PruneChannels, Removed, groups, importance},
-    quantize,
+    quantize, reconstruct,
 };
 use sartor_cost::{CostError, Options, Precision, estimate};
 use sartor_data::DataSpec;
@@ -213,6 +214,29 @@ impl Session<'_> {
         let measured = measure_sqnr(&clean, &mut quantized, &samples.first(SQNR_SAMPLES));
         self.or_interrupted(measured)?;
         Ok((model.with_graph(quantized.graph.clone()), quantized))
+    }
+
+    /// Rounds the weights of a quantized network anew, block by block, so that it comes close to `model`, from which
+    /// [`Session::quantize`] made it; the noise of its nodes is measured again.
+    ///
+    /// # Errors
+    /// As [`sartor_compress::reconstruct`].
+    pub fn reconstruct(
+        &self,
+        model: &Model,
+        quantized: &mut Quantized,
+        config: &Reconstruct,
+        spec: &DataSpec,
+    ) -> Result<(Model, Vec<ReconstructedBlock>), Error> {
+        let clean = model.simplified()?;
+        let samples = self.samples(&clean, spec, "calibration")?;
+        let done = self.watched("reconstructing", |progress| {
+            reconstruct(&clean, &quantized.graph, config, &samples, progress)
+        })?;
+        quantized.graph = done.graph;
+        let measured = measure_sqnr(&clean, quantized, &samples.first(SQNR_SAMPLES));
+        self.or_interrupted(measured)?;
+        Ok((model.with_graph(quantized.graph.clone()), done.blocks))
     }
 
     /// Simplifies a network and prunes it to a share of its cost, restoring statistics if there are samples.

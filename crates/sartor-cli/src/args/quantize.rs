@@ -47,9 +47,24 @@ pub(crate) struct Quantize {
     /// Leave these nodes float
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
     pub(crate) skip: Vec<String>,
+    /// What is done afterwards to win accuracy back
+    #[arg(long, value_enum, default_value_t = Recover::None)]
+    pub(crate) recover: Recover,
+    /// Steps of the optimizer for each block, for `--recover best`
+    #[arg(long, value_name = "N", default_value_t = sartor::Reconstruct::default().iterations)]
+    pub(crate) recover_steps: usize,
     /// Where to write the network
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: PathBuf,
+}
+
+/// What wins accuracy back after quantization.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Recover {
+    /// Nothing: weights are rounded to nearest
+    None,
+    /// Weights are rounded anew, block by block, with scales and biases fitted; takes minutes
+    Best,
 }
 
 /// Weight types.

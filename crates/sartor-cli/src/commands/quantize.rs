@@ -2,13 +2,13 @@
 
 use sartor::{
     ActivationFormat, ActivationType, Column, DataSpec, Error, Model, QuantizeStatic,
-    QuantizedNode, RangeMethod, ScaleKind, Session, Storage, Table, WantedScheme, WeightFormat,
-    WeightType, format, quantization_scheme, wanted_scheme,
+    QuantizedNode, RangeMethod, Reconstruct, ReconstructedBlock, ScaleKind, Session, Storage,
+    Table, WantedScheme, WeightFormat, WeightType, format, quantization_scheme, wanted_scheme,
 };
 use serde::Serialize;
 
 use crate::{
-    args::{ActivationArg, Quantize, Ranges, ScaleArg, StorageArg, WeightArg},
+    args::{ActivationArg, Quantize, Ranges, Recover, ScaleArg, StorageArg, WeightArg},
     output::Output,
 };
 
@@ -16,6 +16,8 @@ use crate::{
 struct Outcome<'a> {
     bytes: u64,
     nodes: &'a [QuantizedNode],
+    /// What was reconstructed, if anything.
+    blocks: &'a [ReconstructedBlock],
 }
 
 pub(super) fn run(
@@ -28,7 +30,16 @@ pub(super) fn run(
     let config = configuration(args, session)?;
     let model = Model::load(&args.model)?;
     let spec = DataSpec::load(&args.data)?;
-    let (quantized, found) = session.quantize(&model, &config, &spec)?;
+    let (mut quantized, mut found) = session.quantize(&model, &config, &spec)?;
+    let mut blocks = Vec::new();
+    if args.recover == Recover::Best {
+        let config = Reconstruct {
+            iterations: args.recover_steps,
+            seed: session.seed,
+            ..Reconstruct::default()
+        };
+        (quantized, blocks) = session.reconstruct(&model, &mut found, &config, &spec)?;
+    }
     let bytes = quantized.save(&args.output, force)?;
     output.say(&format!(
         "wrote {} ({}, was {})",
@@ -36,7 +47,14 @@ pub(super) fn run(
         format::bytes(bytes),
         format::bytes(model.bytes)
     ));
-    output.result(&Outcome { bytes, nodes: &found.nodes }, || table(&found.nodes, output))
+    output.result(&Outcome { bytes, nodes: &found.nodes, blocks: &blocks }, || {
+        let mut text = table(&found.nodes, output);
+        if !blocks.is_empty() {
+            text.push('\n');
+            text.push_str(&block_table(&blocks, output));
+        }
+        text
+    })
 }
 
 fn configuration(args: &Quantize, session: &Session<'_>) -> Result<QuantizeStatic, Error> {
@@ -129,6 +147,19 @@ fn table(nodes: &[QuantizedNode], output: &Output) -> String {
             it.sqnr_db.map(|it| format!("{it:.1}")).unwrap_or_default(),
             it.left_float_because.clone().unwrap_or_default(),
         ]);
+    }
+    output.render(&table)
+}
+
+fn block_table(blocks: &[ReconstructedBlock], output: &Output) -> String {
+    let mut table = Table::new([
+        Column::prose("block"),
+        Column::number("error, rounded to nearest"),
+        Column::number("error, reconstructed"),
+    ]);
+    for it in blocks {
+        let error = |it: f64| format!("{:.3} %", 100.0 * it);
+        table.row([it.layers.join(" "), error(it.error_before), error(it.error_after)]);
     }
     output.render(&table)
 }

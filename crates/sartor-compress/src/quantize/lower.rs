@@ -7,7 +7,7 @@ use crate::CompressError;
 /// `alpha A B + beta C` with constant `B` and `C` becomes `A (alpha B) + (beta C)`, and a `MatMul` of
 /// matrices followed by sums and products with one constant per column becomes one `Gemm`:
 /// `(x W + b) g + a = x (W g) + (b g + a)`, as batch normalization folds (Jacob et al. 2018, section 3.2).
-pub(super) fn lower(graph: &Graph) -> Result<Graph, CompressError> {
+pub(crate) fn lower(graph: &Graph) -> Result<Graph, CompressError> {
     let mut graph = graph.clone();
     let products = graph.nodes().filter(|it| matches!(it.1.op, Op::Gemm(_) | Op::MatMul));
     let products: Vec<NodeId> = products.map(|it| it.0).collect();

@@ -76,7 +76,7 @@ impl Plan {
 }
 
 /// Name of a node, or of its first output where it has none.
-pub(super) fn label(graph: &Graph, id: NodeId) -> String {
+pub(crate) fn label(graph: &Graph, id: NodeId) -> String {
     let node = graph.node(id);
     let output = || node.outputs.iter().flatten().next().map(|it| graph.value(*it).name.clone());
     if node.name.is_empty() { output().unwrap_or_default() } else { node.name.clone() }

@@ -11,6 +11,9 @@ use super::{Level, Tail, clamp, level, tasks};
 /// Elements of one task: 64 KiB, so that its in- and outputs stay in L2.
 const TASK: usize = 1 << 14;
 
+/// Independent lanes of a reduction, folded in a fixed order at its end.
+const LANES: usize = 64;
+
 /// An affine integer grid: q = clamp(roundHalfEven(x / scale) + `zero_point`, low, high), x ≈ (q − `zero_point`) · scale
 /// (ONNX `QuantizeLinear`, `DequantizeLinear`). Integers are below 2²² in magnitude; NaN becomes `low`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -120,6 +123,37 @@ leveled! {
 }
 
 leveled! {
+    /// As `fake_quantize_slice`, but an element whose random byte is below `passes` stays.
+    fn partly_quantize_slice(grid: Grid, passes: u32, random: &[u8], x: &[f32], y: &mut [f32]) {
+        for ((y, &x), &random) in y.iter_mut().zip(x).zip(random) {
+            let rounded = grid.steps(x) * grid.scale;
+            *y = if u32::from(random) < passes { x } else { rounded };
+        }
+    }
+}
+
+leveled! {
+    /// As `straight_through_slice`, with the elements that stayed; returns d loss / d scale.
+    fn learned_step_slice(
+        grid: Grid, passes: u32, random: &[u8], x: &[f32], dy: &mut [f32]
+    ) -> f32 {
+        let (low, high) = (grid.low - grid.zero_point, grid.high - grid.zero_point);
+        let mut sums = [0.0f32; LANES];
+        for ((dy, x), random) in dy.chunks_mut(LANES).zip(x.chunks(LANES)).zip(random.chunks(LANES)) {
+            for (((sum, dy), &x), &random) in sums.iter_mut().zip(dy).zip(x).zip(random) {
+                // The quotient of a limit by its own scale may miss it by a rounding.
+                let steps = x / grid.scale * (1.0 - f32::EPSILON);
+                let (stays, inside) = (u32::from(random) < passes, (low..=high).contains(&steps));
+                let of_scale = grid.steps(x) - if inside { steps } else { 0.0 };
+                *sum += if stays { 0.0 } else { of_scale * *dy };
+                *dy = if stays || inside { *dy } else { 0.0 };
+            }
+        }
+        sums.iter().sum()
+    }
+}
+
+leveled! {
     fn quantize_u8_slice(grid: Grid, x: &[f32], y: &mut [u8]) {
         for (y, &x) in y.iter_mut().zip(x) {
             *y = (grid.steps(x) + grid.zero_point) as i32 as u8;
@@ -134,9 +168,6 @@ leveled! {
         }
     }
 }
-
-/// Independent lanes of a reduction, folded in a fixed order at its end.
-const LANES: usize = 64;
 
 leveled! {
     fn min_max_slice(x: &[f32]) -> (f32, f32) {
@@ -197,6 +228,33 @@ pub(crate) fn straight_through(grid: Grid, x: &[f32], dy: &mut [f32]) {
     dy.par_chunks_mut(TASK)
         .zip(x.par_chunks(TASK))
         .for_each(|(dy, x)| straight_through_slice(grid, x, dy));
+}
+
+/// As [`fake_quantize`], but an element whose byte in `random` is below `passes` stays as it is.
+pub(crate) fn partly_quantize(grid: Grid, passes: u32, random: &[u8], x: &[f32], y: &mut [f32]) {
+    assert!(x.len() == y.len() && x.len() == random.len(), "rounding of equal lengths");
+    tasks::for_each_chunk(y, TASK, TASK, |i, y| {
+        partly_quantize_slice(grid, passes, &random[i * TASK..], &x[i * TASK..], y);
+    });
+}
+
+/// The gradients of [`partly_quantize`]: `dy` becomes d loss / d x by the straight-through estimator, and
+/// d loss / d scale is returned, by that of the learned step size (Esser et al. 2020, equation 3). An element that
+/// stayed passes its gradient on and knows no scale.
+pub(crate) fn learned_step(
+    grid: Grid,
+    passes: u32,
+    random: &[u8],
+    x: &[f32],
+    dy: &mut [f32],
+) -> f32 {
+    assert!(x.len() == dy.len() && x.len() == random.len(), "gradient of equal lengths");
+    let parts: Vec<f32> = dy
+        .par_chunks_mut(TASK)
+        .zip(x.par_chunks(TASK).zip(random.par_chunks(TASK)))
+        .map(|(dy, (x, random))| learned_step_slice(grid, passes, random, x, dy))
+        .collect();
+    parts.iter().map(|&it| f64::from(it)).sum::<f64>() as f32
 }
 
 /// The integers of `x` on a grid within 0..=255.

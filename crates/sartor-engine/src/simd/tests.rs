@@ -276,6 +276,30 @@ fn elementwise_is_its_definition() {
 }
 
 #[test]
+fn rounding_by_chance_and_its_gradients_are_their_definition() {
+    let x: Vec<f32> = values(40_007, 11).iter().map(|x| x * 3.0).collect();
+    let g = values(x.len(), 12);
+    let random: Vec<u8> = values(x.len(), 13).iter().map(|x| ((x + 1.0) * 127.9) as u8).collect();
+    let grid = Grid { scale: 0.3, zero_point: 4.0, low: 0.0, high: 15.0 };
+    for passes in [0, 100, 256] {
+        let (mut y, mut dx) = (vec![0.0; x.len()], g.clone());
+        partly_quantize(grid, passes, &random, &x, &mut y);
+        let of_scale = learned_step(grid, passes, &random, &x, &mut dx);
+        let mut expected = 0.0f64;
+        for i in 0..x.len() {
+            let (steps, stays) = (x[i] / 0.3, u32::from(random[i]) < passes);
+            let rounded = steps.round_ties_even().clamp(-4.0, 11.0);
+            let inside = (-4.0..=11.0).contains(&steps);
+            assert_eq!(y[i], if stays { x[i] } else { rounded * 0.3 }, "{passes}: {i}");
+            assert_eq!(dx[i], if stays || inside { g[i] } else { 0.0 }, "{passes}: {i}");
+            let slope = if inside { rounded - steps } else { rounded };
+            expected += if stays { 0.0 } else { f64::from(slope * g[i]) };
+        }
+        assert!((f64::from(of_scale) - expected).abs() < 1e-2, "{passes}: {of_scale} {expected}");
+    }
+}
+
+#[test]
 fn extremes_pass_over_nan() {
     assert_eq!(min_max(&[]), (f32::INFINITY, f32::NEG_INFINITY));
     let mut x = values(50_001, 10);

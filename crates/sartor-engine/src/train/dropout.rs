@@ -4,6 +4,7 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 use crate::Array;
 
@@ -17,6 +18,19 @@ pub(crate) fn ratio(inputs: &[Option<&Array>]) -> Result<f32, String> {
     ratio.filter(|it| (0.0..1.0).contains(it)).ok_or_else(|| {
         format!("the ratio must be at least 0 and below 1, found {:?}", given.map(Array::to_f32))
     })
+}
+
+/// Bytes of one task.
+const TASK: usize = 1 << 14;
+
+/// Fills `bytes` by chance; the same for any number of threads.
+pub(super) fn random_bytes(bytes: &mut [u8], seed: u64, stream: u64) {
+    bytes.par_chunks_mut(TASK).enumerate().for_each(|(i, bytes)| {
+        let mut numbers = ChaCha8Rng::seed_from_u64(seed);
+        numbers.set_stream(stream);
+        numbers.set_word_pos((i * TASK / size_of::<u32>()) as u128);
+        numbers.fill_bytes(bytes);
+    });
 }
 
 /// The factor of each element: 0 or `1 / (1 - ratio)`. `stream` tells the nodes of one run apart and the

@@ -20,6 +20,10 @@ use crate::{
 
 /// An operator in training by fast kernels, with what was fused into it. It reads floats and makes one output.
 pub(super) trait Fast: Debug + Send + Sync {
+    /// A forward run begins; what is drawn by chance in it follows from `seed` and `stream`, which tells the
+    /// steps of a run and the runs of a step apart.
+    fn begin(&mut self, _seed: u64, _stream: u64) {}
+
     /// Fills `y`.
     fn forward(&mut self, inputs: &[&[f32]], y: &mut [f32]);
 

@@ -19,6 +19,8 @@ pub(super) struct Values<'a> {
     /// Values that must be there as such: watched ones and outputs.
     pub(super) pinned: &'a [bool],
     pub(super) watched: &'a [bool],
+    /// As in [`super::TapeOptions`].
+    pub(super) unrounded: f32,
 }
 
 /// Gives each step its kernel where there is one.
@@ -158,7 +160,10 @@ impl Fusion<'_> {
             return None;
         }
         let before = self.steps[at].as_ref()?;
-        let (fast, inputs) = fast::quantize::prepare(&self.site(before)?, &self.site(step)?)?;
+        let (fast, inputs) = {
+            let (first, second) = (self.site(before)?, self.site(step)?);
+            fast::quantize::prepare(&first, &second, self.values.unrounded)?
+        };
         let mut it = self.moved(at, step)?;
         it.wanted = inputs.iter().map(|&i| it.wanted[i]).collect();
         it.inputs = inputs.iter().map(|&i| it.inputs[i]).collect();

@@ -27,6 +27,7 @@ impl Tape {
         };
         let shape = self.shapes[output].clone().unwrap_or_default();
         let mut y = self.pool.take(shape.iter().product());
+        fast.begin(self.seed, self.stream(at));
         let inputs: Vec<&[f32]> =
             self.steps[at].inputs.iter().map(|&it| self.floats(it, parameters)).collect();
         fast.forward(&inputs, &mut y);

@@ -237,9 +237,11 @@ impl Preparation<'_> {
                     sources: &self.sources,
                     pinned: &pinned,
                     watched: &watched,
+                    unrounded: self.options.unrounded,
                 },
             );
         }
+        self.check_unrounded(&steps)?;
         let retention = Retention::new(&steps, &pinned, &watched);
         let none: Vec<Option<Array>> = vec![None; self.sources.len()];
         Ok(Tape {
@@ -264,6 +266,24 @@ impl Preparation<'_> {
             held: 0,
             peak: 0,
         })
+    }
+
+    /// Refuses a share of unrounded elements where a quantizer cannot leave them so.
+    fn check_unrounded(&self, steps: &[Step]) -> Result<(), EngineError> {
+        let share = self.options.unrounded;
+        if !(0.0..=1.0).contains(&share) {
+            let problem = format!("the share of unrounded elements is {share}, expected 0 to 1");
+            return Err(EngineError::Training(problem));
+        }
+        let rounds = |it: &&Step| matches!(it.op, Op::QuantizeLinear(_)) && it.fast.is_none();
+        match steps.iter().find(rounds) {
+            Some(step) if share > 0.0 => Err(EngineError::Training(format!(
+                "node `{}`: unrounded elements need a `QuantizeLinear` and a `DequantizeLinear` behind it that share \
+                 one scale, and the fast kernels",
+                step.node
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn inputs(&self, shapes: &[Vec<usize>]) -> Result<Vec<Input>, EngineError> {

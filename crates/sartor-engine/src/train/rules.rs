@@ -89,8 +89,8 @@ impl Tape {
             }
             Role::Dropout => {
                 let x = inputs.first().copied().flatten().ok_or("input 0 is missing")?;
-                let stream = self.runs.wrapping_mul(self.steps.len() as u64) + at as u64;
-                let mask = dropout::mask(x.len(), dropout::ratio(&inputs)?, self.seed, stream);
+                let ratio = dropout::ratio(&inputs)?;
+                let mask = dropout::mask(x.len(), ratio, self.seed, self.stream(at));
                 let values = gradient::floats(x);
                 let y = values.iter().zip(&mask).map(|(x, factor)| x * factor).collect();
                 let stays = mask.iter().map(|&it| it != 0.0).collect();

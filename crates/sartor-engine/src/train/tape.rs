@@ -260,6 +260,11 @@ impl Tape {
         self.runs = run;
     }
 
+    /// What tells the random choices of step `at` in this run from all others.
+    pub(super) fn stream(&self, at: usize) -> u64 {
+        self.runs.wrapping_mul(self.steps.len() as u64).wrapping_add(at as u64)
+    }
+
     /// A watched value as the last forward pass made it.
     pub fn value(&self, id: ValueId) -> Option<&Array> {
         match self.sources.get(id.index())? {

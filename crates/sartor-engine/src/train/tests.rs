@@ -190,6 +190,81 @@ fn dropout_zeroes_its_share_and_passes_the_same_mask_back() {
     assert_eq!(step(&mut again, &mut parameters), first, "one pass, one mask");
 }
 
+/// `x` rounded to a scale that learns, 4 bits, times a weight by element.
+fn rounded() -> (Graph, ValueId, ValueId) {
+    let mut graph = Graph::new("rounded");
+    let x = graph.add_input("x", TensorType::fixed(DType::F32, &[2, 3000])).unwrap();
+    let scale = graph.add_constant("scale", Tensor::from_f32(&[], &[0.2])).unwrap();
+    let zero = Tensor::from_integers(DType::U4, &[], &[5]).unwrap();
+    let zero = graph.add_constant("zero", zero).unwrap();
+    let w = graph.add_constant("w", Tensor::from_f32(&[3000], &wave(3000, 0.4))).unwrap();
+    let op = sartor_ir::QuantizeLinear::along(1);
+    let q = Op::QuantizeLinear(op.clone());
+    let q = graph.add_node("quantize", q, &[x, scale, zero], &["q"]).unwrap()[0];
+    let back = Op::DequantizeLinear(op);
+    let y = graph.add_node("dequantize", back, &[q, scale, zero], &["y"]).unwrap()[0];
+    let z = graph.add_node("weigh", Op::Binary(Binary::Mul), &[y, w], &["z"]).unwrap()[0];
+    graph.set_outputs(vec![z]);
+    (graph, x, scale)
+}
+
+#[test]
+fn a_scale_learns_in_one_step_as_it_does_by_the_readable_rules() {
+    let (graph, x, scale) = rounded();
+    let options = TapeOptions { parameters: vec![scale], watch: vec![x], ..TapeOptions::default() };
+    let input = Array::f32(&[2, 3000], wave(6000, 0.1).iter().map(|it| it * 2.5).collect());
+    let run = |mut tape: Tape| {
+        let mut parameters = Parameters::from_graph(&graph, &[scale]).unwrap();
+        let made = tape.forward(&mut parameters, std::slice::from_ref(&input)).unwrap();
+        let mut gradients = Gradients::new(&parameters);
+        let given = Some(Array::f32(&[2, 3000], wave(6000, 0.8)));
+        tape.backward(&parameters, &[given], &mut gradients).unwrap();
+        let of_input = tape.value_gradient(x).unwrap().to_f32();
+        (made[0].to_f32(), of_input, f64::from(gradients.get(0)[0]), tape.steps()[0].fast)
+    };
+    let shapes = [vec![2, 3000]];
+    let fast = run(Tape::prepare(&graph, &shapes, &options).unwrap());
+    let plain = run(Tape::prepare_readable(&graph, &shapes, &options).unwrap());
+    assert!(fast.3 && !plain.3, "the pair is one fast step");
+    assert_eq!(fast.0, plain.0);
+    let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-5 * b.abs();
+    assert!(fast.1.iter().zip(&plain.1).all(close));
+    assert!((fast.2 - plain.2).abs() < 1e-3 * plain.2.abs().max(1.0), "{} {}", fast.2, plain.2);
+}
+
+#[test]
+fn a_share_of_the_elements_stays_unrounded() {
+    let (graph, x, scale) = rounded();
+    let options = TapeOptions {
+        parameters: vec![scale],
+        watch: vec![graph.find_value("y").unwrap(), x],
+        seed: 9,
+        unrounded: 0.25,
+        ..TapeOptions::default()
+    };
+    let input = Array::f32(&[2, 3000], wave(6000, 0.1));
+    let mut parameters = Parameters::from_graph(&graph, &[scale]).unwrap();
+    let mut run = |tape: &mut Tape| {
+        tape.forward(&mut parameters, std::slice::from_ref(&input)).unwrap();
+        tape.value(options.watch[0]).unwrap().to_f32()
+    };
+    let mut tape = Tape::prepare(&graph, &[vec![2, 3000]], &options).unwrap();
+    let (first, second) = (run(&mut tape), run(&mut tape));
+    assert_ne!(first, second, "each run draws anew");
+    let same = first
+        .iter()
+        .zip(input.as_f32().unwrap())
+        .filter(|(y, x)| y.to_bits() == x.to_bits())
+        .count();
+    assert!((1350..1650).contains(&same), "{same} of 6000 stay where 1500 should");
+    tape.seek(0);
+    assert_eq!(run(&mut tape), first, "one seed and pass, one choice");
+    let readable = Tape::prepare_readable(&graph, &[vec![2, 3000]], &options).unwrap_err();
+    assert!(readable.to_string().contains("node `quantize`"), "{readable}");
+    let wrong = TapeOptions { unrounded: 1.5, ..options };
+    assert!(Tape::prepare(&graph, &[vec![2, 3000]], &wrong).is_err());
+}
+
 #[test]
 fn calls_in_the_wrong_order_are_refused() {
     let (graph, ids) = network();

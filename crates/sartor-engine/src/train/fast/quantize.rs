@@ -9,6 +9,7 @@ use crate::{
         quantize::{Granularity, limits},
     },
     simd::{self, Grid, Into},
+    train::dropout::random_bytes,
 };
 
 /// Each run of `inner` elements has the next grid, and so again.
@@ -18,23 +19,59 @@ struct Rounding {
     inner: usize,
 }
 
+/// One scale, which may learn, and elements that stay unrounded by chance.
+#[derive(Debug)]
+struct LearnedRounding {
+    /// Its scale is that of the last run.
+    grid: Grid,
+    /// An element whose random byte is below this stays.
+    passes: u32,
+    random: Vec<u8>,
+}
+
 /// The kernel of `QuantizeLinear` at `first` with `DequantizeLinear` at `second` behind it, if both have the
-/// same constant parameters.
-pub(in super::super) fn prepare(first: &Site<'_>, second: &Site<'_>) -> Option<Made> {
+/// same parameters. `unrounded` is the share of the elements that stay.
+pub(in super::super) fn prepare(
+    first: &Site<'_>,
+    second: &Site<'_>,
+    unrounded: f32,
+) -> Option<Made> {
     let (Op::QuantizeLinear(it), Op::DequantizeLinear(back)) = (&first.step.op, &second.step.op)
     else {
         return None;
     };
-    let scales = first.constants.get(1).copied().flatten()?;
+    if !first.floats(1) || (it.block_size, back.block_size) != (0, 0) {
+        return None;
+    }
+    let scales = first.constants.get(1).copied().flatten();
+    if unrounded > 0.0 || scales.is_none() {
+        return learned(first, second, unrounded);
+    }
+    let scales = scales?;
     let same = second.constants.get(1).copied().flatten()? == scales
         && zeros(first, scales.len())? == zeros(second, scales.len())?
-        && (scales.len() == 1 || it.axis == back.axis)
-        && (it.block_size, back.block_size) == (0, 0);
-    if !same || !first.floats(1) || first.wants(1..3) || second.wants(1..3) {
+        && (scales.len() == 1 || it.axis == back.axis);
+    if !same || first.wants(1..3) || second.wants(1..3) {
         return None;
     }
     let (grids, inner) = grids(it, first)?;
     made(Rounding { grids, inner }, &[0])
+}
+
+fn learned(first: &Site<'_>, second: &Site<'_>, unrounded: f32) -> Option<Made> {
+    let single = first.shapes.get(1)?.iter().product::<usize>() == 1;
+    let same = first.step.inputs.get(1) == second.step.inputs.get(1)
+        && zeros(first, 1)? == zeros(second, 1)?;
+    if !single || !same || first.wants(2..3) || second.wants(2..3) {
+        return None;
+    }
+    let (low, high) = limits(*first.step.dtypes.first()?)?;
+    let zero_point = *zeros(first, 1)?.first()? as f32;
+    let grid = Grid { scale: 1.0, zero_point, low: low as f32, high: high as f32 };
+    let passes = (unrounded * 256.0).round() as u32;
+    // Without chance no byte is ever drawn, and none is below 0.
+    let random = vec![0; first.output.iter().product()];
+    made(LearnedRounding { grid, passes, random }, &[0, 1])
 }
 
 fn grids(it: &QuantizeLinear, site: &Site<'_>) -> Option<(Vec<Grid>, usize)> {
@@ -71,6 +108,35 @@ impl Fast for Rounding {
         let runs = dy.chunks_mut(self.inner).zip(seen.inputs[0].chunks(self.inner));
         for ((dy, x), &grid) in runs.zip(self.grids.iter().cycle()) {
             simd::straight_through(grid, x, dy);
+        }
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::inputs(&[0])
+    }
+
+    fn passes(&self) -> &[usize] {
+        &[0]
+    }
+}
+
+impl Fast for LearnedRounding {
+    fn begin(&mut self, seed: u64, stream: u64) {
+        if self.passes > 0 {
+            random_bytes(&mut self.random, seed, stream);
+        }
+    }
+
+    fn forward(&mut self, inputs: &[&[f32]], y: &mut [f32]) {
+        self.grid.scale = inputs[1][0];
+        simd::partly_quantize(self.grid, self.passes, &self.random, inputs[0], y);
+    }
+
+    fn backward(&mut self, seen: &Seen<'_>, dy: &mut [f32], into: &mut [Option<Into<'_>>]) {
+        let of_scale = simd::learned_step(self.grid, self.passes, &self.random, seen.inputs[0], dy);
+        if let Some(into) = into.get_mut(1).and_then(Option::as_mut) {
+            let before = if into.accumulate { into.values[0] } else { 0.0 };
+            into.values[0] = before + of_scale;
         }
     }
 
