@@ -175,6 +175,10 @@ fn number_formats_and_chips_that_lack_them() {
         ("--weights int8 --per-tensor --activations int16", "int8 per tensor", 97.0),
         ("--weights int4 --activations float32", "int4 per channel", 90.0),
         ("--chip arm-cortex-m7 --weights int4", "int4 per channel", 90.0),
+        ("--weights int4 --recover fast --ranges auto", "int4 per channel", 90.0),
+        ("--ranges entropy", "int8 per channel", 90.0),
+        ("--ranges analytic", "int8 per channel", 90.0),
+        ("--ranges moving-average", "int8 per channel", 90.0),
     ] {
         let written = json(&bench, &line(options));
         let named = |it: &Value| it["weights"].as_str().is_some_and(|it| it.starts_with(words));

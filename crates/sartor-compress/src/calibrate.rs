@@ -123,13 +123,71 @@ pub struct Observer {
     pub high: f32,
     /// How often elements of each size were seen.
     pub histogram: Option<Histogram>,
+    /// The extremes of the samples, one by one.
+    pub averages: Option<Averages>,
+}
+
+/// Sums of the extremes of single samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Averages {
+    /// Samples that were seen.
+    pub samples: u64,
+    /// Sum of their smallest elements.
+    pub low: f64,
+    /// Sum of their largest elements.
+    pub high: f64,
+}
+
+impl Averages {
+    /// Means of the smallest and of the largest element; `None` before the first sample.
+    pub fn means(&self) -> Option<(f64, f64)> {
+        let count = self.samples as f64;
+        (self.samples > 0).then(|| (self.low / count, self.high / count))
+    }
+
+    /// The wider of both on each side, over as many samples.
+    fn merged(&self, other: &Averages) -> Averages {
+        match (self.means(), other.means()) {
+            (Some(a), Some(b)) => {
+                let samples = self.samples.max(other.samples);
+                let count = samples as f64;
+                Averages { samples, low: a.0.min(b.0) * count, high: a.1.max(b.1) * count }
+            }
+            (Some(_), None) => *self,
+            (None, _) => *other,
+        }
+    }
 }
 
 impl Observer {
     /// One that has seen nothing.
     pub fn new(histogram: bool) -> Self {
         let histogram = histogram.then(Histogram::default);
-        Observer { low: f32::INFINITY, high: f32::NEG_INFINITY, histogram }
+        Observer { low: f32::INFINITY, high: f32::NEG_INFINITY, histogram, averages: None }
+    }
+
+    /// The same, which also keeps the means of the extremes of the samples that [`Observer::see_batch`] shows.
+    #[must_use]
+    pub fn with_averages(self) -> Self {
+        Observer { averages: Some(Averages::default()), ..self }
+    }
+
+    /// Takes in the elements of so many samples, one after the other.
+    ///
+    /// # Errors
+    /// As [`Observer::see`].
+    pub fn see_batch(&mut self, values: &[f32], samples: usize) -> Result<(), &'static str> {
+        self.see(values)?;
+        let extent = values.len().checked_div(samples).unwrap_or(0);
+        if let (Some(averages), true) = (&mut self.averages, extent > 0) {
+            let found: Vec<_> = values.par_chunks(extent).map(extremes).collect();
+            for (low, high, _) in found {
+                averages.samples += 1;
+                averages.low += f64::from(low);
+                averages.high += f64::from(high);
+            }
+        }
+        Ok(())
     }
 
     /// Takes in some elements.
@@ -169,7 +227,9 @@ impl Observer {
     pub fn merged(&self, other: &Observer) -> Observer {
         let histogram =
             self.histogram.as_ref().zip(other.histogram.as_ref()).map(|(a, b)| a.merged(b));
-        Observer { low: self.low.min(other.low), high: self.high.max(other.high), histogram }
+        let averages = self.averages.zip(other.averages).map(|(a, b)| a.merged(&b));
+        let (low, high) = (self.low.min(other.low), self.high.max(other.high));
+        Observer { low, high, histogram, averages }
     }
 }
 
@@ -193,22 +253,24 @@ fn extremes(values: &[f32]) -> (f32, f32, bool) {
     (low, high, nan.iter().any(|it| *it > 0) || rest.iter().any(|it| it.is_nan()))
 }
 
-/// Observes all of `watch` in one run; every value that held floats has an entry.
+/// Observes all of `watch` in one run, each value with a copy of `observer`, which has seen nothing; every value that
+/// held floats has an entry.
 ///
 /// # Errors
 /// As [`observe`], and an activation that is not finite, by the node that makes it.
 pub(crate) fn calibrate(
     graph: &Graph,
     watch: &BTreeSet<ValueId>,
-    histogram: bool,
+    observer: &Observer,
     samples: &dyn Samples,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<BTreeMap<ValueId, Observer>, CompressError> {
     let mut observers: BTreeMap<ValueId, Observer> = BTreeMap::new();
     observe(graph, watch, samples, progress, &mut |id, array| {
         let Some(values) = array.as_f32() else { return Ok(()) };
-        let observer = observers.entry(id).or_insert_with(|| Observer::new(histogram));
-        observer.see(values).map_err(|found| {
+        let observer = observers.entry(id).or_insert_with(|| observer.clone());
+        let rows = array.shape.first().copied().unwrap_or(1);
+        observer.see_batch(values, rows).map_err(|found| {
             let maker = graph.producer(id).map(|it| graph.node(it).name.clone());
             let tensor = graph.value(id).name.clone();
             CompressError::NotFinite {
@@ -241,6 +303,22 @@ mod tests {
             prop_assert_eq!(whole.low.to_bits(), values.iter().copied().fold(f32::INFINITY, f32::min).to_bits());
             prop_assert_eq!(whole.high.to_bits(), values.iter().copied().fold(f32::NEG_INFINITY, f32::max).to_bits());
         }
+    }
+
+    #[test]
+    fn averages_are_those_of_samples_however_they_are_cut() {
+        let values = [1.0, -3.0, 2.0, 5.0, 0.0, 0.5];
+        let (mut whole, mut split) =
+            (Observer::new(false).with_averages(), Observer::new(false).with_averages());
+        whole.see_batch(&values, 3).unwrap();
+        split.see_batch(&values[..2], 1).unwrap();
+        split.see_batch(&values[2..], 2).unwrap();
+        assert_eq!(whole, split);
+        assert_eq!(whole.averages.unwrap().means(), Some((-1.0 / 3.0, 6.5 / 3.0)));
+        let other =
+            Observer { averages: Some(Averages { samples: 3, low: -9.0, high: 0.0 }), ..split };
+        let means = whole.merged(&other).averages.unwrap().means().unwrap();
+        assert!((means.0 + 3.0).abs() < 1e-12 && (means.1 - 6.5 / 3.0).abs() < 1e-12, "{means:?}");
     }
 
     #[test]

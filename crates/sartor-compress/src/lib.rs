@@ -5,6 +5,7 @@
 //! what it did node by node and of what it left alone, and why.
 
 mod calibrate;
+mod equalize;
 mod error;
 pub mod prune;
 mod quantize;
@@ -14,7 +15,8 @@ mod restore_statistics;
 mod samples;
 mod simplify;
 
-pub use calibrate::{Histogram, Observer};
+pub use calibrate::{Averages, Histogram, Observer};
+pub use equalize::{Equalize, equalize};
 pub use error::CompressError;
 pub use quantize::{
     ActivationFormat, ActivationType, QUANTIZABLE, QuantizeStatic, Quantized, QuantizedNode,

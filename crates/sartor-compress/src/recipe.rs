@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    CompressError, QuantizeStatic, QuantizedNode, RestoreStatistics, Samples,
+    CompressError, Equalize, QuantizeStatic, QuantizedNode, RestoreStatistics, Samples,
+    equalize::equalize,
     prune::{PruneChannels, Pruned, Removed, prune},
     quantize::quantize,
     reconstruct::{Reconstruct, ReconstructedBlock, reconstruct},
@@ -45,6 +46,8 @@ pub enum Step {
     PruneChannels(PruneChannels),
     /// Give pruned layers the mean and spread of the original ones.
     RestoreStatistics(RestoreStatistics),
+    /// Equalize the ranges of channels between layers.
+    Equalize(Equalize),
     /// Quantize weights and activations to few bits.
     QuantizeStatic(QuantizeStatic),
     /// Round the weights of a quantized network anew, block by block.
@@ -86,6 +89,13 @@ pub const TECHNIQUES: &[Technique] = &[
         id: "restore-statistics",
         summary: "gives pruned layers the means and spreads of the original ones, measured on samples",
         reference: "Li et al. 2020 (EagleEye); Nagel et al. 2019, section 4.2",
+        fidelity: Fidelity::Lossy,
+        needs_samples: true,
+    },
+    Technique {
+        id: "equalize",
+        summary: "gives the channels between two layers equal ranges in both, and moves high biases on",
+        reference: "Nagel et al. 2019, sections 4.1 and 4.1.3",
         fidelity: Fidelity::Lossy,
         needs_samples: true,
     },
@@ -170,6 +180,7 @@ impl Step {
             Step::Simplify => "simplify",
             Step::PruneChannels(_) => "prune-channels",
             Step::RestoreStatistics(_) => "restore-statistics",
+            Step::Equalize(_) => "equalize",
             Step::QuantizeStatic(_) => "quantize-static",
             Step::Reconstruct(_) => "reconstruct",
         };
@@ -255,6 +266,10 @@ impl Workpiece {
                     },
                     Outcome::Done,
                 )
+            }
+            Step::Equalize(config) => {
+                let graph = equalize(&self.graph, config, samples()?)?;
+                (Workpiece::new(graph), Outcome::Done)
             }
             Step::QuantizeStatic(config) => {
                 let quantized = quantize(&self.graph, config, samples()?, progress)?;

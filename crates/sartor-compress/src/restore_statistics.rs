@@ -20,7 +20,7 @@ use sartor_engine::Array;
 use sartor_ir::{Graph, NodeId, Op, Tensor, ValueId, infer, verify};
 use serde::{Deserialize, Serialize};
 
-use self::frontier::Frontier;
+pub(crate) use self::frontier::Frontier;
 use crate::{
     CompressError, Samples,
     calibrate::observe,
@@ -69,10 +69,10 @@ pub struct Restored {
 
 /// A layer to correct, and where it is measured.
 #[derive(Clone, Copy, Debug)]
-struct Site {
-    node: NodeId,
+pub(crate) struct Site {
+    pub(crate) node: NodeId,
     /// The input of a normalization, the output of a convolution or dense layer.
-    measured: ValueId,
+    pub(crate) measured: ValueId,
 }
 
 /// Restores the statistics of `graph`, which came from `reference` by taking out channels: values are found
@@ -135,7 +135,7 @@ fn restore(
 }
 
 /// All samples as one batch.
-fn gathered(samples: &dyn Samples) -> Result<Vec<Array>, CompressError> {
+pub(crate) fn gathered(samples: &dyn Samples) -> Result<Vec<Array>, CompressError> {
     let mut all = Vec::new();
     samples.for_each(samples.len(), &mut |arrays| {
         all = arrays.to_vec();
@@ -145,7 +145,7 @@ fn gathered(samples: &dyn Samples) -> Result<Vec<Array>, CompressError> {
 }
 
 /// The layers to correct, those that no uncorrected one precedes first.
-fn levels(graph: &Graph) -> Vec<Vec<Site>> {
+pub(crate) fn levels(graph: &Graph) -> Vec<Vec<Site>> {
     let consumers = graph.consumers();
     let mut depths: BTreeMap<ValueId, usize> = BTreeMap::new();
     let mut levels: Vec<Vec<Site>> = Vec::new();
@@ -176,14 +176,14 @@ fn levels(graph: &Graph) -> Vec<Vec<Site>> {
 
 /// Mean and variance of each channel (axis 1).
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Moments {
+pub(crate) struct Moments {
     count: f64,
     sums: Vec<f64>,
     squares: Vec<f64>,
 }
 
 impl Moments {
-    fn add(&mut self, array: &Array) {
+    pub(crate) fn add(&mut self, array: &Array) {
         let (Some(values), [_, channels, ..]) = (array.as_f32(), array.shape.as_slice()) else {
             return;
         };
@@ -203,15 +203,15 @@ impl Moments {
         self.count += (array.shape[0] * inner) as f64;
     }
 
-    fn mean(&self, channel: usize) -> f64 {
+    pub(crate) fn mean(&self, channel: usize) -> f64 {
         self.sums[channel] / self.count
     }
 
-    fn variance(&self, channel: usize) -> f64 {
+    pub(crate) fn variance(&self, channel: usize) -> f64 {
         (self.squares[channel] / self.count - self.mean(channel).powi(2)).max(0.0)
     }
 
-    fn channels(&self) -> usize {
+    pub(crate) fn channels(&self) -> usize {
         self.sums.len()
     }
 
@@ -235,7 +235,7 @@ fn sums(run: &[f32]) -> (f64, f64) {
 }
 
 /// The moments of some values of `graph` over all samples.
-fn moments(
+pub(crate) fn moments(
     graph: &Graph,
     values: impl Iterator<Item = ValueId>,
     samples: &dyn Samples,
@@ -364,7 +364,7 @@ fn correct(
 }
 
 /// Gives input `i` of a node a constant of its own, under the old name where nobody else reads it.
-fn put(graph: &mut Graph, id: NodeId, i: usize, name: &str, tensor: Tensor) {
+pub(crate) fn put(graph: &mut Graph, id: NodeId, i: usize, name: &str, tensor: Tensor) {
     let readers = graph.consumers();
     let own = graph
         .node(id)

@@ -51,9 +51,9 @@ pub use sartor_chip::{
     Chip, ChipError, Confidence, Entry, LibraryEntry, NumberType, Place, Provenance, library,
 };
 pub use sartor_compress::{
-    ActivationFormat, ActivationType, CompressError, QuantizeStatic, QuantizedNode, RangeMethod,
-    Recipe, RecipeError, Reconstruct, ReconstructedBlock, ScaleKind, Step, Storage, TECHNIQUES,
-    WeightFormat, WeightType,
+    ActivationFormat, ActivationType, CompressError, Equalize, QuantizeStatic, QuantizedNode,
+    RangeMethod, Recipe, RecipeError, Reconstruct, ReconstructedBlock, ScaleKind, Step, Storage,
+    TECHNIQUES, WeightFormat, WeightType,
     prune::{Criterion, Group, Groups, groups},
 };
 pub use sartor_cost::{Estimate, NodeCost, Precision};

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use sartor_chip::Chip;
 use sartor_compress::{
-    Outcome, QuantizeStatic, Quantized, Recipe, Reconstruct, ReconstructedBlock, RestoreStatistics,
-    Step, Workpiece, measure_sqnr,
+    Equalize, Outcome, QuantizeStatic, Quantized, Recipe, Reconstruct, ReconstructedBlock,
+    RestoreStatistics, Step, Workpiece, equalize, measure_sqnr,
     prune::{Criterion, Keep, PruneChannels, Removed, groups, importance},
     quantize, reconstruct,
 };
@@ -194,6 +194,23 @@ impl Session<'_> {
         let graph = model.simplified()?;
         let network = sartor_cost::Model::new(&graph, chip, &Options { batch, precision })?;
         Ok(analysis(model, chip, &network)?)
+    }
+
+    /// Simplifies a network and equalizes the ranges of channels between its layers.
+    ///
+    /// # Errors
+    /// As [`sartor_compress::equalize`].
+    pub fn equalize(
+        &self,
+        model: &Model,
+        config: &Equalize,
+        spec: &DataSpec,
+    ) -> Result<Model, Error> {
+        model.check_numbers()?;
+        let clean = model.simplified()?;
+        let samples = self.samples(&clean, spec, "calibration")?;
+        let equal = equalize(&clean, config, &samples);
+        Ok(model.with_graph(self.or_interrupted(equal)?))
     }
 
     /// Simplifies and quantizes a network with ranges found on `samples`.

@@ -1,7 +1,7 @@
 //! `sartor quantize`: integers after training.
 
 use sartor::{
-    ActivationFormat, ActivationType, Column, DataSpec, Error, Model, QuantizeStatic,
+    ActivationFormat, ActivationType, Column, DataSpec, Equalize, Error, Model, QuantizeStatic,
     QuantizedNode, RangeMethod, Reconstruct, ReconstructedBlock, ScaleKind, Session, Storage,
     Table, WantedScheme, WeightFormat, WeightType, format, quantization_scheme, wanted_scheme,
 };
@@ -30,6 +30,11 @@ pub(super) fn run(
     let config = configuration(args, session)?;
     let model = Model::load(&args.model)?;
     let spec = DataSpec::load(&args.data)?;
+    let bytes_before = model.bytes;
+    let model = match args.recover {
+        Recover::None | Recover::Best => model,
+        Recover::Fast => session.equalize(&model, &Equalize::default(), &spec)?,
+    };
     let (mut quantized, mut found) = session.quantize(&model, &config, &spec)?;
     let mut blocks = Vec::new();
     if args.recover == Recover::Best {
@@ -45,7 +50,7 @@ pub(super) fn run(
         "wrote {} ({}, was {})",
         args.output.display(),
         format::bytes(bytes),
-        format::bytes(model.bytes)
+        format::bytes(bytes_before)
     ));
     output.result(&Outcome { bytes, nodes: &found.nodes, blocks: &blocks }, || {
         let mut text = table(&found.nodes, output);
@@ -70,7 +75,12 @@ fn configuration(args: &Quantize, session: &Session<'_>) -> Result<QuantizeStati
         Ranges::MinMax => RangeMethod::MinMax,
         Ranges::Percentile => RangeMethod::Percentile(args.percentile),
         Ranges::Mse => RangeMethod::Mse,
+        Ranges::MovingAverage => RangeMethod::MovingAverage,
+        Ranges::Entropy => RangeMethod::Entropy,
+        Ranges::Analytic => RangeMethod::Analytic,
+        Ranges::Auto => RangeMethod::Auto,
     };
+    config.correct_bias = args.recover == Recover::Fast;
     config.skip.clone_from(&args.skip);
     Ok(config)
 }

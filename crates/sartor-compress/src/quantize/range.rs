@@ -1,6 +1,9 @@
 //! From what was seen of an activation to the range that its integers cover.
 
-use super::{ActivationFormat, RangeMethod, ScaleKind, scale::Scale};
+use super::{
+    ActivationFormat, RangeMethod, ScaleKind, analytic, entropy,
+    scale::{Scale, limits},
+};
 use crate::calibrate::Observer;
 
 /// Steps of the grid on which each end of a range is searched.
@@ -22,6 +25,16 @@ impl Range {
     pub(super) fn around(low: f32, high: f32) -> Self {
         Range { low: low.min(0.0), high: high.max(0.0) }
     }
+
+    /// `low` to `high`, but never beyond what was seen, which is `self`.
+    pub(super) fn clipped(self, low: f32, high: f32) -> Self {
+        Range::around(low.max(self.low), high.min(self.high))
+    }
+
+    /// Narrower by one factor at both ends.
+    pub(super) fn scaled(self, share: f32) -> Self {
+        Range { low: self.low * share, high: self.high * share }
+    }
 }
 
 /// The range of an activation in the given format.
@@ -36,25 +49,33 @@ pub(super) fn find(
         observer.histogram.as_ref().map(crate::calibrate::Histogram::points).unwrap_or_default();
     match method {
         RangeMethod::MinMax => whole,
+        RangeMethod::MovingAverage => match observer.averages.and_then(|it| it.means()) {
+            Some((low, high)) => whole.clipped(low as f32, high as f32),
+            None => whole,
+        },
         RangeMethod::Percentile(share) if format.symmetric => {
             let mut sizes: Vec<_> = points.iter().map(|it| (it.0.abs(), it.1)).collect();
             sizes.sort_by(|a, b| a.0.total_cmp(&b.0));
             let limit = quantile(&sizes, share / 100.0).unwrap_or(0.0);
-            clipped(whole, -limit, limit)
+            whole.clipped(-limit, limit)
         }
         RangeMethod::Percentile(share) => {
             let cut = (100.0 - share) / 200.0;
             let low = quantile(&points, cut).unwrap_or(0.0);
             let high = quantile(&points, 1.0 - cut).unwrap_or(0.0);
-            if cut > 0.0 { clipped(whole, low, high) } else { whole }
+            if cut > 0.0 { whole.clipped(low, high) } else { whole }
         }
-        RangeMethod::Mse => least_error(whole, &points, format, kind),
+        // Where activations are compared by the layers that read them, this is for those that none reads.
+        RangeMethod::Mse | RangeMethod::Auto => least_error(whole, &points, format, kind),
+        RangeMethod::Entropy => entropy::range(whole, &points, levels(format)),
+        RangeMethod::Analytic => analytic::range(whole, &points, levels(format), format.symmetric),
     }
 }
 
-/// `low` to `high`, but never beyond what was seen.
-fn clipped(whole: Range, low: f32, high: f32) -> Range {
-    Range::around(low.max(whole.low), high.min(whole.high))
+/// Number of integers of a format.
+fn levels(format: &ActivationFormat) -> i32 {
+    let (least, most) = limits(format);
+    most - least + 1
 }
 
 /// The element below or at which a `share` of all lies.
@@ -88,9 +109,7 @@ fn least_error(
     // From wide to narrow, so that the wider of two equal ranges wins.
     let shares = || (1..=STEPS).rev().map(|step| step as f32 / STEPS as f32);
     if format.symmetric {
-        return best(
-            &mut shares().map(|share| Range { low: whole.low * share, high: whole.high * share }),
-        );
+        return best(&mut shares().map(|share| whole.scaled(share)));
     }
     let mut range = whole;
     for _ in 0..ROUNDS {
@@ -128,6 +147,29 @@ mod tests {
             [(&[-1.0, 3.0][..], -1.0, 3.0), (&[2.0, 5.0], 0.0, 5.0), (&[-4.0, -2.0], -4.0, 0.0)]
         {
             assert_eq!(ranged(&seen(values), RangeMethod::MinMax, &UINT8), Range { low, high });
+        }
+    }
+
+    #[test]
+    fn every_method_stays_within_what_was_seen_and_holds_zero() {
+        let mut observer = Observer::new(true).with_averages();
+        let values: Vec<f32> =
+            (0..4000u16).map(|i| (f32::from(i) * 0.7).sin().powi(5) * 3.0 + 0.2).collect();
+        observer.see_batch(&values, 8).unwrap();
+        for method in [
+            RangeMethod::MinMax,
+            RangeMethod::MovingAverage,
+            RangeMethod::Percentile(99.0),
+            RangeMethod::Entropy,
+            RangeMethod::Mse,
+            RangeMethod::Analytic,
+        ] {
+            for (format, kind) in [(UINT8, ScaleKind::Float), (INT8, ScaleKind::PowerOfTwo)] {
+                let range = find(&observer, method, &format, kind);
+                assert!(observer.low <= range.low && range.low <= 0.0, "{method:?} {range:?}");
+                assert!(0.0 <= range.high && range.high <= observer.high, "{method:?} {range:?}");
+                assert!(range.high - range.low > 1.0, "{method:?} {range:?}");
+            }
         }
     }
 

@@ -21,7 +21,7 @@ pub(super) struct Scale {
 }
 
 /// Least and largest integer of a format; symmetric ones leave out the odd one at the lower end.
-fn limits(format: &ActivationFormat) -> (i32, i32) {
+pub(super) fn limits(format: &ActivationFormat) -> (i32, i32) {
     let (least, most) = integers(format.dtype);
     (if format.symmetric { least + 1 } else { least }, most)
 }
@@ -56,13 +56,23 @@ impl Scale {
 
     /// `(x - dq(q(x)))²`.
     pub(super) fn squared_error(&self, x: f32) -> f64 {
+        let x = f64::from(x);
+        let error = x - self.nearest(x);
+        error * error
+    }
+
+    /// `dq(q(x))`.
+    pub(super) fn rounded(&self, x: f32) -> f32 {
+        self.nearest(f64::from(x)) as f32
+    }
+
+    fn nearest(&self, x: f64) -> f64 {
         let (least, most) = integers(self.dtype);
         let (least, most) = (f64::from(least), f64::from(most));
-        let (x, scale, zero) = (f64::from(x), f64::from(self.step), f64::from(self.zero_point));
+        let (scale, zero) = (f64::from(self.step), f64::from(self.zero_point));
         // Truncation after a shift to non-negative numbers rounds, and needs no library call.
         let shifted = ((x / scale + zero).clamp(least, most) - least + 0.5) as i32;
-        let back = (f64::from(shifted) + least - zero) * scale;
-        (x - back) * (x - back)
+        (f64::from(shifted) + least - zero) * scale
     }
 
     /// The scale as a scalar.
@@ -77,18 +87,25 @@ impl Scale {
     }
 }
 
-/// The parameters of each class of values that share them.
-pub(super) fn activation_scales(
+/// What was seen of each class of values that share parameters.
+pub(super) fn by_class(
     plan: &Plan,
     observers: &BTreeMap<ValueId, Observer>,
-    config: &QuantizeStatic,
-) -> BTreeMap<ValueId, Scale> {
+) -> BTreeMap<ValueId, Observer> {
     let mut classes: BTreeMap<ValueId, Observer> = BTreeMap::new();
     for (value, observer) in observers {
         let class = plan.class(*value);
         let joint = classes.get(&class).map_or_else(|| observer.clone(), |it| it.merged(observer));
         classes.insert(class, joint);
     }
+    classes
+}
+
+/// The parameters of each class of values.
+pub(super) fn activation_scales(
+    classes: &BTreeMap<ValueId, Observer>,
+    config: &QuantizeStatic,
+) -> BTreeMap<ValueId, Scale> {
     let found = classes.par_iter().map(|(&class, observer)| {
         let range = range::find(observer, config.ranges, &config.activations, config.scales);
         (class, Scale::of(range, &config.activations, config.scales))

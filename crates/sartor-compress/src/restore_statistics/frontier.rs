@@ -9,14 +9,14 @@ use crate::CompressError;
 
 /// The values between what has run and what has not. Memory is bounded by the samples in `inputs` times what
 /// is alive at once.
-pub(super) struct Frontier {
+pub(crate) struct Frontier {
     known: BTreeMap<ValueId, Array>,
     done: BTreeSet<NodeId>,
 }
 
 impl Frontier {
     /// A run that begins with one array for each input of `graph`.
-    pub(super) fn new(graph: &Graph, inputs: Vec<Array>) -> Self {
+    pub(crate) fn new(graph: &Graph, inputs: Vec<Array>) -> Self {
         Frontier {
             known: graph.inputs().iter().copied().zip(inputs).collect(),
             done: BTreeSet::new(),
@@ -24,7 +24,7 @@ impl Frontier {
     }
 
     /// Runs what `targets` need and has not run yet.
-    pub(super) fn advance(
+    pub(crate) fn advance(
         &mut self,
         graph: &Graph,
         targets: &[ValueId],
@@ -50,12 +50,12 @@ impl Frontier {
     }
 
     /// A value that is known.
-    pub(super) fn get(&self, id: ValueId) -> Option<&Array> {
+    pub(crate) fn get(&self, id: ValueId) -> Option<&Array> {
         self.known.get(&id)
     }
 
     /// Replaces `y` by `y * scale + shift`, channel by channel along axis 1: what a corrected layer puts out.
-    pub(super) fn correct(&mut self, id: ValueId, scale: &[f64], shift: &[f64]) {
+    pub(crate) fn correct(&mut self, id: ValueId, scale: &[f64], shift: &[f64]) {
         let Some(array) = self.known.get_mut(&id) else { return };
         let inner: usize = array.shape.iter().skip(2).product();
         let sartor_engine::Data::F32(values) = &mut array.data else { return };
