@@ -30,7 +30,13 @@ pub(crate) struct Folding {
 
 impl Folding {
     /// `channels_last`: whether the runtime keeps channels on the last axis.
-    pub(crate) fn of(graph: &Graph, shapes: &Shapes, channels_last: bool) -> Self {
+    /// `fusions`: chains of operators that run as one, where the chip states them.
+    pub(crate) fn of(
+        graph: &Graph,
+        shapes: &Shapes,
+        channels_last: bool,
+        fusions: Option<&[Vec<String>]>,
+    ) -> Self {
         let mut folding = Folding {
             consumers: graph.consumers(),
             roles: vec![Role::Runs; graph.node_slots()],
@@ -42,7 +48,7 @@ impl Folding {
             buffers: graph.values().map(|(id, _)| id).collect(),
         };
         for (id, node) in graph.nodes() {
-            folding.roles[id.index()] = folding.plain_role(graph, shapes, node);
+            folding.roles[id.index()] = folding.plain_role(graph, shapes, node, fusions);
             if folding.roles[id.index()] == Role::Ahead {
                 for output in node.outputs.iter().flatten() {
                     folding.fixed[output.index()] = true;
@@ -128,7 +134,16 @@ impl Folding {
         Some(sinks)
     }
 
-    fn plain_role(&self, graph: &Graph, shapes: &Shapes, node: &Node) -> Role {
+    fn plain_role(
+        &self,
+        graph: &Graph,
+        shapes: &Shapes,
+        node: &Node,
+        fusions: Option<&[Vec<String>]>,
+    ) -> Role {
+        let melts = |takes: fn(&Node) -> bool| {
+            self.maker(graph, node).is_some_and(|it| takes(it) && fuse(fusions, it, node))
+        };
         let ahead = !node.inputs.is_empty()
             && !matches!(node.op, Op::Named(_))
             && (node.reads().all(|it| self.is_fixed(it))
@@ -141,13 +156,13 @@ impl Folding {
             Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze | Op::Unsqueeze => {
                 Role::Folded("moves nothing")
             }
-            Op::BatchNormalization(_) if self.maker(graph, node).is_some_and(has_weights) => {
+            Op::BatchNormalization(_) if melts(has_weights) => {
                 Role::Folded("folded into the weights")
             }
             Op::Binary(Binary::Add) if self.is_bias(graph, shapes, node) => {
                 Role::Folded("the bias of its producer")
             }
-            op if is_activation(op) && self.maker(graph, node).is_some_and(takes_activation) => {
+            op if is_activation(op) && melts(takes_activation) => {
                 Role::Folded("fused into its producer")
             }
             _ => Role::Runs,
@@ -258,6 +273,16 @@ fn is_quantizing(node: &Node) -> bool {
 fn has_weights(node: &Node) -> bool {
     matches!(node.op, Op::Conv(_) | Op::Gemm(_) | Op::MatMul)
         || matches!(&node.op, Op::Named(it) if it.name == "ConvTranspose")
+}
+
+/// Whether the chip runs `node` as one with its `maker`: everywhere, or where a chain that it states has one after the other.
+fn fuse(fusions: Option<&[Vec<String>]>, maker: &Node, node: &Node) -> bool {
+    let place = |chain: &[String], node: &Node| chain.iter().position(|it| it == node.op.name());
+    let follows = |chain: &Vec<String>| match (place(chain, maker), place(chain, node)) {
+        (Some(first), Some(second)) => first < second,
+        _ => false,
+    };
+    fusions.is_none_or(|chains| chains.iter().any(follows))
 }
 
 fn takes_activation(node: &Node) -> bool {

@@ -107,7 +107,12 @@ impl<'a> Model<'a> {
         let (shapes, extents) = Shapes::infer(&flat.graph, options.batch)?;
         assumptions.extend(extents);
         let channels_last = chip.runtime.accepts.contains(&Artefact::TfliteInt8);
-        let folding = Folding::of(&flat.graph, &shapes, channels_last);
+        let folding = Folding::of(
+            &flat.graph,
+            &shapes,
+            channels_last,
+            chip.core.operators.fusions.as_deref(),
+        );
         let buffers = Buffers::of(&flat.graph, &folding, &shapes, &arithmetics);
         let unknown: BTreeSet<String> = buffers
             .unknown(&shapes)

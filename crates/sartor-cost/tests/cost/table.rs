@@ -2,8 +2,8 @@
 
 use crate::graphs::one_conv;
 use sartor_chip::{NumberType, find};
-use sartor_cost::{Estimate, Options, Precision, Resource, estimate};
-use sartor_ir::Graph;
+use sartor_cost::{Estimate, Options, Precision, Resource, RunsOn, estimate};
+use sartor_ir::{Graph, Op, Unary};
 
 fn price(graph: &Graph, chip: &str) -> Estimate {
     estimate(graph, &find(chip).unwrap(), &Options { batch: 1, precision: Precision::AsIs })
@@ -122,4 +122,31 @@ fn energy_is_the_sum_of_macs_and_bytes_where_both_are_known() {
 fn figures_of_low_confidence_are_named() {
     let found = price(&one_conv(16, 32, 3, 1), "google-coral-edgetpu").low_confidence;
     assert!(found.iter().any(|it| it.starts_with("system.core_hz (derived")), "{found:?}");
+}
+
+#[test]
+fn what_melts_follows_the_fusions_that_the_chip_states() {
+    let with = |fusions: &str| {
+        let text = format!(
+            "schema = 1\nextends = \"intel-xeon-icx\"\n[chip]\nid = \"fusing\"\n[core.operators]\n{fusions}"
+        );
+        sartor_chip::Chip::parse("fusing", &text).unwrap()
+    };
+    for (fusions, function, runs_on) in [
+        ("", Unary::Relu, RunsOn::Nowhere),
+        ("", Unary::Sigmoid, RunsOn::Nowhere),
+        ("fusions = [[\"Conv\", \"BatchNormalization\", \"Relu\"]]", Unary::Relu, RunsOn::Nowhere),
+        ("fusions = [[\"Conv\", \"BatchNormalization\", \"Relu\"]]", Unary::Sigmoid, RunsOn::Chip),
+        ("fusions = []", Unary::Relu, RunsOn::Chip),
+    ] {
+        let mut graph = one_conv(16, 32, 3, 1);
+        let made = graph.outputs()[0];
+        let out = graph.add_node("function", Op::Unary(function), &[made], &["f"]).unwrap();
+        graph.set_outputs(out);
+        let chip = with(fusions);
+        let options = Options { batch: 1, precision: Precision::AsIs };
+        let nodes = estimate(&graph, &chip, &options).unwrap().nodes;
+        let found = nodes.iter().find(|it| it.name == "function").unwrap();
+        assert_eq!(found.runs_on, runs_on, "{fusions} {}", found.op);
+    }
 }
